@@ -1,0 +1,1 @@
+"""What every room agrees on: records and protocols, no I/O."""

@@ -1,0 +1,77 @@
+"""Context: what a plug-in may ask of the platform while its rollout lives."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from envhub.contracts.ids import PolicyId, RolloutId
+from envhub.contracts.outcome import Outcome
+from envhub.contracts.policy import Policy
+from envhub.contracts.rollout import RolloutRequest
+from envhub.contracts.sandbox import Sandbox, SandboxSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What is left to a rollout."""
+
+    turns: int
+    tokens: int  # sampled
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a black-box agent finds its model. The key is valid for one rollout and until its end; never log it."""
+
+    url: str  # OpenAI's base URL, with /v1
+    key: str
+
+
+class Context(Protocol):
+    """The platform, as one rollout sees it."""
+
+    @property
+    def rollout_id(self) -> RolloutId: ...
+
+    @property
+    def request(self) -> RolloutRequest:
+        """What this rollout was asked to do: a child request is best made of it with dataclasses.replace."""
+
+    @property
+    def budget(self) -> Budget: ...
+
+    def policy(self, policy_id: PolicyId | None = None) -> Policy:
+        """A policy whose calls are recorded in this rollout; the rollout's own by default.
+
+        Raises:
+            UnknownName: no such policy.
+        """
+
+    async def rollout(self, request: RolloutRequest) -> Outcome:
+        """Runs a child rollout, linked to this one, in the same worker. Its failure is in its Outcome.
+
+        Raises:
+            UsageError: the tree already has `max_live` live rollouts.
+        """
+
+    async def rollouts(self, requests: Sequence[RolloutRequest]) -> tuple[Outcome, ...]:
+        """Runs children side by side and returns their outcomes in the order of the requests."""
+
+    async def sandbox(self, spec: SandboxSpec = SandboxSpec()) -> Sandbox:
+        """This rollout's sandbox of that spec, leased on first use and kept to the end of the rollout.
+
+        Raises:
+            LeaseUnavailable: none can ever be granted.
+        """
+
+    def endpoint(self) -> AbstractAsyncContextManager[Endpoint]:
+        """A URL and a key whose calls become turns of this rollout.
+
+        Raises:
+            Fault: this run has no gateway.
+        """
+
+    def log(self, message: str, **fields: object) -> None:
+        """Puts a line into the trace."""

@@ -1,0 +1,75 @@
+"""Deliveries: closed groups on their way to a trainer, and the Control that a trainer or an operator has."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from envhub.contracts.ids import GroupId, LeaseId, PolicyId, PolicyVersion, RunId
+from envhub.contracts.members import MemberCounts
+from envhub.contracts.outcome import Outcome
+from envhub.contracts.rollout import GroupRequest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClosedGroup:
+    """A group whose members have all ended: those with a valid score, in order of their index."""
+
+    run_id: RunId
+    group_id: GroupId
+    number: int
+    request: GroupRequest
+    members: tuple[int, ...]  # indices of `outcomes` in the group
+    outcomes: tuple[Outcome, ...]
+    policy_version: PolicyVersion  # the newest announced when it closed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """A group, leased to one consumer until `deadline`."""
+
+    lease_id: LeaseId  # the fencing token: a new one each delivery
+    group: ClosedGroup
+    count: int  # 1 for the first delivery of this group
+    deadline: float  # seconds since the epoch
+
+
+class Deliveries(Protocol):
+    """At-least-once delivery with stable group ids. On a lease that is gone every method raises LeaseLost."""
+
+    async def lease(self, consumer: str) -> Delivery | None:
+        """Waits for a closed group; None once the run is over and nothing is left. Safe to cancel."""
+
+    async def ack(self, lease_id: LeaseId) -> None:
+        """The group was consumed. Durable once it returns."""
+
+    async def nack(self, lease_id: LeaseId, reason: str) -> None:
+        """Gives the group back, for another delivery or, after too many, as a dead letter."""
+
+    async def extend(self, lease_id: LeaseId) -> float:
+        """A heartbeat: a whole lease time from now; returns the new deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A run as an operator sees it."""
+
+    run_id: RunId
+    members: MemberCounts
+    versions: Mapping[PolicyId, PolicyVersion]
+
+
+class Control(Protocol):
+    """What a trainer or an operator may ask of a run."""
+
+    async def submit(self, request: GroupRequest) -> GroupId: ...
+
+    async def cancel(self, group_id: GroupId) -> None: ...
+
+    async def announce(self, policy_id: PolicyId, version: PolicyVersion) -> None:
+        """The trainer's word that `version` is the newest: the only clock of staleness.
+
+        Raises:
+            UsageError: a version below the newest announced one.
+        """
+
+    async def state(self) -> RunState: ...

@@ -1,0 +1,83 @@
+"""Engine: token ids in; token ids with log probabilities out, streamed so that it can be cut."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from envhub.contracts.ids import PolicyVersion
+from envhub.contracts.turn import Finish, Ids, Logprobs, Sampling
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EngineRequest:
+    """One generation. `sampling.seed` is set; `stop_ids` end it and are part of the output."""
+
+    request_id: str
+    prompt_ids: Ids  # int32 [P]
+    sampling: Sampling
+    stop_ids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EngineChunk:
+    """Some tokens of one policy version. The last chunk, and only it, carries `finish`."""
+
+    ids: Ids  # int32 [n]
+    logprobs: Logprobs  # float32 [n], nats: of the id under the distribution that it was sampled from
+    policy_version: PolicyVersion
+    finish: Finish | None = None
+
+
+class Engine(Protocol):
+    """Samples tokens. Closing the iterator early stops the generation and frees its slot."""
+
+    @property
+    def context_tokens(self) -> int:
+        """The most tokens that prompt and output may have together."""
+
+    def generate(self, request: EngineRequest) -> AsyncIterator[EngineChunk]:
+        """
+        Raises:
+            EngineFault: it failed. Retryable where another try may succeed.
+        """
+
+    async def close(self) -> None:
+        """Ends running generations with an EngineFault and frees memory. Idempotent."""
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back."""
+
+    @property
+    def special_ids(self) -> Mapping[str, int]:
+        """The control tokens by their text."""
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """The ids that end an assistant message."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text: control tokens written out in it are text like any other."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, control tokens included; bytes that are no UTF-8 become U+FFFD."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An engine with the tokenizer and the chat template (Jinja) of its weights."""
+
+    name: str
+    engine: Engine
+    tokenizer: Tokenizer
+    chat_template: str
+    exact: bool = True  # ids and logprobs are the engine's own
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What an engine is opened with; each engine says which it reads."""
+
+    weights: str = ""  # a file or directory; "": the engine's default
+    threads: int = 0  # of its arithmetic; 0: the engine's default for this machine
+    max_batch: int = 16  # generations that run side by side; more wait in order

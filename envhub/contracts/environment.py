@@ -1,0 +1,52 @@
+"""Environment: one live episode, with Gymnasium's meaning of its words, asynchronous."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from envhub.contracts.judge import Judge
+from envhub.contracts.messages import Message
+from envhub.contracts.policy import Action
+from envhub.contracts.task import Task
+from envhub.contracts.toolset import ToolSpec
+
+if TYPE_CHECKING:
+    from envhub.contracts.context import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the agent sees next: messages that extend the conversation."""
+
+    messages: tuple[Message, ...] = ()
+    info: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What an action led to: observation, reward, terminated, truncated, info as in Gymnasium."""
+
+    observation: Observation = Observation()
+    reward: float = 0.0
+    terminated: bool = False
+    truncated: bool = False
+    info: Mapping[str, object] = field(default_factory=dict)
+
+
+class Environment(ABC):
+    """One live episode. `judge` None: the score is the sum of the rewards of its steps."""
+
+    judge: Judge | None = None
+    tools: tuple[ToolSpec, ...] = ()
+
+    @abstractmethod
+    async def reset(self, task: Task, *, seed: int, ctx: "Context") -> Observation:
+        """Starts an episode on `task` and returns its first observation."""
+
+    @abstractmethod
+    async def step(self, action: Action) -> StepResult:
+        """Takes one action. Not called again once it returned terminated or truncated."""
+
+    async def close(self) -> None:  # noqa: B027 - most episodes hold nothing
+        """Releases what the episode holds. Idempotent."""

@@ -1,0 +1,169 @@
+"""The events of a run. Their log is the journal; every table beside it is a projection of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from envhub.contracts.ids import GroupId, LeaseId, PolicyId, PolicyVersion, RolloutId, RunId
+from envhub.contracts.messages import JsonObject
+from envhub.contracts.outcome import Failure, Status, Usage
+from envhub.contracts.rollout import GroupRequest, RolloutRequest
+from envhub.contracts.score import Score
+from envhub.contracts.step import Step
+from envhub.contracts.turn import Turn
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    run_id: RunId
+    at: float  # seconds since the epoch, in every event
+    seed: int
+    settings: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSubmitted:
+    """All its members are queued."""
+
+    run_id: RunId
+    at: float
+    group_id: GroupId
+    number: int  # of the submission, from 0
+    request: GroupRequest
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutStarted:
+    """A try of a member (parent None), which is then running, or a child."""
+
+    run_id: RunId
+    at: float
+    rollout_id: RolloutId
+    group_id: GroupId
+    member: int
+    attempt: int
+    parent: RolloutId | None
+    root: RolloutId
+    request: RolloutRequest
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TurnRecorded:
+    run_id: RunId
+    at: float
+    rollout_id: RolloutId
+    turn: Turn
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecorded:
+    run_id: RunId
+    at: float
+    rollout_id: RolloutId
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecorded:
+    run_id: RunId
+    at: float
+    rollout_id: RolloutId
+    message: str
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutEnded:
+    """Its member, if it is a member's try, is then scored, failed or cancelled; or queued again, where `requeued`."""
+
+    run_id: RunId
+    at: float
+    rollout_id: RolloutId
+    status: Status
+    score: Score | None
+    failure: Failure | None
+    truncated_by: str
+    response: str
+    usage: Usage
+    requeued: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GroupClosed:
+    """Every member has ended; `members` are those with a valid score, in order. Empty: nothing to deliver."""
+
+    run_id: RunId
+    at: float
+    group_id: GroupId
+    members: tuple[int, ...]
+    policy_version: PolicyVersion  # the newest that was announced
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLeased:
+    """Its scored members are leased."""
+
+    run_id: RunId
+    at: float
+    group_id: GroupId
+    lease_id: LeaseId
+    consumer: str
+    delivery: int  # 1 for the first
+    deadline: float  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class GroupReturned:
+    """Its leased members are scored again."""
+
+    run_id: RunId
+    at: float
+    group_id: GroupId
+    lease_id: LeaseId
+    reason: str  # expired, nack, or what the consumer said
+
+
+@dataclass(frozen=True, slots=True)
+class GroupAcked:
+    """Its scored or leased members are acked. Without a feed the run's own output acks, with an empty lease."""
+
+    run_id: RunId
+    at: float
+    group_id: GroupId
+    lease_id: LeaseId
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDropped:
+    """Its members that are not final are dropped."""
+
+    run_id: RunId
+    at: float
+    group_id: GroupId
+    reason: str  # dead_letter, ...
+
+
+@dataclass(frozen=True, slots=True)
+class VersionAnnounced:
+    run_id: RunId
+    at: float
+    policy_id: PolicyId
+    version: PolicyVersion
+
+
+Event: TypeAlias = (
+    RunStarted
+    | GroupSubmitted
+    | RolloutStarted
+    | TurnRecorded
+    | StepRecorded
+    | LogRecorded
+    | RolloutEnded
+    | GroupClosed
+    | GroupLeased
+    | GroupReturned
+    | GroupAcked
+    | GroupDropped
+    | VersionAnnounced
+)

@@ -1,0 +1,47 @@
+"""Score and JudgeInput: what a judge gives and what it is given."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from envhub.contracts.messages import Message, Role
+from envhub.contracts.task import Task
+from envhub.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The scalar that the trainer sees and the named components it came from.
+
+    Raises:
+        UsageError: the scalar or a component is NaN or infinite.
+    """
+
+    scalar: float
+    components: Mapping[str, float] = field(default_factory=dict)
+    explanation: str = ""
+    durations: Mapping[str, float] = field(default_factory=dict)  # seconds, by component
+
+    def __post_init__(self) -> None:
+        for name, value in (("scalar", self.scalar), *self.components.items()):
+            if not math.isfinite(value):
+                raise UsageError(f"score '{name}' is {value}; a judge must give finite numbers, or raise")
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeInput:
+    """A finished episode as judges see it. Picklable."""
+
+    task: Task
+    messages: tuple[Message, ...]  # the whole conversation, prompt included
+    episode_return: float = 0.0  # sum of the rewards of all steps
+    truncated_by: str = ""
+    info: Mapping[str, object] = field(default_factory=dict)  # of the last step
+
+    @property
+    def response(self) -> str:
+        """The text of the last assistant message; empty where there is none."""
+        for message in reversed(self.messages):
+            if message.role is Role.ASSISTANT:
+                return message.content
+        return ""

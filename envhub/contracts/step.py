@@ -1,0 +1,20 @@
+"""Step: one action of an agent and what it led to, as recorded."""
+
+from dataclasses import dataclass
+
+from envhub.contracts.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One action and the environment's answer."""
+
+    index: int
+    turn: int  # the turn that sampled the action; -1: none did
+    action: Message
+    observation: tuple[Message, ...]
+    reward: float
+    terminated: bool
+    truncated: bool
+    started_at: float  # seconds since the epoch
+    ended_at: float

@@ -1,0 +1,90 @@
+"""Turn: one model call with its exact tokens, and the spans that say what each token is."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envhub.contracts.ids import PolicyId, PolicyVersion
+from envhub.contracts.messages import JsonObject, Message, Role
+from envhub.errors import UsageError
+
+Ids: TypeAlias = NDArray[np.int32]  # [T]
+Logprobs: TypeAlias = NDArray[np.float32]  # [T], nats, each finite and <= 0
+
+NO_VERSION = PolicyVersion(-1)  # of tokens that no policy sampled
+
+
+class Finish(StrEnum):
+    """Why sampling ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CONTEXT = "context"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample. `seed` None: derived from the rollout and the turn.
+
+    Raises:
+        UsageError: a value outside its range.
+    """
+
+    temperature: float = 1.0
+    max_tokens: int = 256
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature <= 100.0:
+            raise UsageError(f"temperature is {self.temperature}; it must lie in [0, 100] (0 is greedy)")
+        if self.max_tokens < 1:
+            raise UsageError(f"max_tokens is {self.max_tokens}; it must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens [start, end) with one role, one policy version and one temperature."""
+
+    start: int
+    end: int
+    role: Role
+    sampled: bool = False
+    trainable: bool = False
+    policy_id: PolicyId = PolicyId("")
+    policy_version: PolicyVersion = NO_VERSION
+    temperature: float = 0.0  # of sampled tokens
+    turn: int = -1  # the turn that sampled it, or whose prompt brought it
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Wall-clock seconds since the epoch; excluded from every comparison of traces."""
+
+    started_at: float = 0.0
+    first_token_at: float = 0.0
+    ended_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """One model call: its prompt is the parent turn's prompt and output, id for id, then `delta_ids`."""
+
+    index: int
+    parent: int | None  # None: a row of its own from the first token on
+    fork: str  # why this turn does not continue the newest one; "" where it does
+    messages: tuple[Message, ...]  # of the prompt, new since the parent
+    tools: tuple[str, ...]  # names of the tools that were offered
+    delta_ids: Ids  # int32 [D]
+    output_ids: Ids  # int32 [T]
+    logprobs: Logprobs  # float32 [T], nats
+    spans: tuple[Span, ...]  # tile output_ids: offsets within it
+    response: Message
+    finish: Finish
+    sampling: Sampling  # enforced; its seed is the one really used
+    asked: JsonObject  # what the caller asked for, where a dialect let it ask
+    logprob_kind: str  # "exact": of the sampled id under the distribution that it was sampled from
+    timings: Timings = Timings()

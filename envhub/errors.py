@@ -1,0 +1,121 @@
+"""The whole error tree, and `boundary()`, the one place that says whose fault a failure is.
+
+EnvhubError
+├── UsageError (ValueError)              the caller asked for something that cannot work; raised before work starts
+│   └── UnknownName (LookupError)        no such environment, engine, judge, ...
+├── Truncated                            a rollout met a limit; its outcome is truncated(reason), not a failure
+├── Fault                                a failure inside a rollout, attributed to one Boundary
+│   ├── EngineFault                      the engine failed or answered something that may not be recorded
+│   ├── ToolFault                        a tool could not be run at all (its own mistakes are observations)
+│   ├── SandboxFault
+│   │   └── LeaseUnavailable             a lease that could never be granted, or not before its deadline
+│   └── JudgeFault                       no valid score
+├── LeaseLost                            a delivery's lease expired or belongs to somebody else
+└── StoreError                           the trace store refused
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from enum import StrEnum
+
+
+class Boundary(StrEnum):
+    """Where a failure arose."""
+
+    POLICY = "policy"
+    AGENT = "agent"
+    ENGINE = "engine"
+    GATEWAY = "gateway"
+    TOOL = "tool"
+    SANDBOX = "sandbox"
+    JUDGE = "judge"
+    ENVIRONMENT = "environment"
+    OPERATOR = "operator"
+
+
+class EnvhubError(Exception):
+    """Every error of envhub."""
+
+
+class UsageError(EnvhubError, ValueError):
+    """The request cannot work; the message gives the value, the rule and the way out."""
+
+
+class UnknownName(UsageError, LookupError):
+    """Nothing of that kind is registered under that name."""
+
+    @classmethod
+    def of(cls, kind: str, name: str, known: Iterable[str], hint: str = "") -> "UnknownName":
+        """An error that offers the nearest names, or all of them where none is near."""
+        names = sorted(known)
+        near = get_close_matches(name, names, n=3, cutoff=0.5)
+        offer = f"did you mean {' or '.join(near)}?" if near else f"registered: {', '.join(names) or 'none'}"
+        return cls(f"no {kind} '{name}'; {offer}{f' (see `{hint}`)' if hint else ''}")
+
+
+class Truncated(EnvhubError):
+    """A limit ended the rollout; `args[0]` is the reason: length, turns, context, deadline, budget."""
+
+    @property
+    def reason(self) -> str:
+        return str(self.args[0])
+
+
+class Fault(EnvhubError):
+    """A failure inside a rollout. Never becomes a reward."""
+
+    default_boundary = Boundary.AGENT
+    default_retryable = False
+
+    def __init__(self, message: str, boundary: Boundary | None = None, retryable: bool | None = None) -> None:
+        super().__init__(message, boundary, retryable)
+        self.message = message
+        self.boundary = self.default_boundary if boundary is None else boundary
+        self.retryable = self.default_retryable if retryable is None else retryable
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class EngineFault(Fault):
+    default_boundary = Boundary.ENGINE
+    default_retryable = True
+
+
+class ToolFault(Fault):
+    default_boundary = Boundary.TOOL
+
+
+class SandboxFault(Fault):
+    default_boundary = Boundary.SANDBOX
+    default_retryable = True
+
+
+class LeaseUnavailable(SandboxFault):
+    default_retryable = False
+
+
+class JudgeFault(Fault):
+    default_boundary = Boundary.JUDGE
+
+
+class LeaseLost(EnvhubError):
+    """The lease expired, was returned, or was given to another consumer since."""
+
+
+class StoreError(EnvhubError):
+    """The trace store is of another version, or was asked for what it does not hold."""
+
+
+@contextmanager
+def boundary(where: Boundary, *, retryable: bool = False) -> Iterator[None]:
+    """Turns whatever escapes into a Fault of `where`; what an inner boundary attributed passes unchanged."""
+    try:
+        yield
+    except EnvhubError as error:
+        if isinstance(error, Fault | Truncated):
+            raise
+        raise Fault(str(error), where, retryable) from error
+    except Exception as error:
+        raise Fault(f"{type(error).__name__}: {error}", where, retryable) from error

@@ -1,0 +1,131 @@
+"""Environments, engines, judges, agents and sandboxes by name: registered in code, or by entry points on demand."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from inspect import getdoc
+from typing import Generic, TypeAlias, TypeVar
+
+from envhub.contracts.agent import Agent
+from envhub.contracts.engine import EngineOptions, Model
+from envhub.contracts.environment import Environment
+from envhub.contracts.ids import EnvironmentId
+from envhub.contracts.judge import Judge, RewardFunction
+from envhub.contracts.sandbox import SandboxBackend
+from envhub.contracts.task import Task
+from envhub.errors import UnknownName, UsageError
+
+T = TypeVar("T")
+Tasks: TypeAlias = Sequence[Task] | Callable[[], Iterable[Task]]
+EnvironmentFactory: TypeAlias = Callable[..., Environment]
+
+ID_RULE = re.compile(r"(?:[\w.-]+/)?[\w.-]+-v\d+")  # Gymnasium's [namespace/]name-vN
+
+
+class Registry(Generic[T]):
+    """Things of one kind by name. An entry point is imported when its name is first asked for, and its failure to
+    import is the caller's error, not a warning."""
+
+    def __init__(self, kind: str, group: str, *, hint: str = "") -> None:
+        self.kind = kind
+        self._group = group
+        self._hint = hint
+        self._known: dict[str, T] = {}
+
+    def register(self, name: str, thing: T) -> None:
+        """
+        Raises:
+            UsageError: the name is taken.
+        """
+        if self._known.setdefault(name, thing) is not thing:
+            raise UsageError(f"{self.kind} '{name}' is registered already; choose another name")
+
+    def get(self, name: str) -> T:
+        """
+        Raises:
+            UnknownName: with the nearest names.
+        """
+        if name not in self._known:
+            self._load(name)
+        return self._known[name]
+
+    def names(self) -> list[str]:
+        """All names, sorted, without importing anything."""
+        return sorted({*self._known, *self._entry_points()})
+
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self._group)}
+
+    def _load(self, name: str) -> None:
+        point = self._entry_points().get(name)
+        if point is None:
+            raise UnknownName.of(self.kind, name, self.names(), self._hint)
+        thing = point.load()
+        # A module that registers its things by decorator has done so by now; its entry point names what was decorated.
+        self._known.setdefault(name, thing)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentSpec:
+    """A registered environment: how to make one, and its tasks."""
+
+    id: EnvironmentId
+    factory: EnvironmentFactory
+    tasks: Tasks
+    description: str
+    needs_sandbox: bool  # it leases sandboxes: where no isolating back end works, it can't run
+    max_live: int | None  # the most instances at once; None: no cap of its own
+
+    def load_tasks(self) -> tuple[Task, ...]:
+        """All tasks, in order.
+
+        Raises:
+            UsageError: none, or two with one id.
+        """
+        tasks = tuple(self.tasks() if callable(self.tasks) else self.tasks)
+        if not tasks:
+            raise UsageError(f"environment '{self.id}' has no tasks; register it with tasks=[...]")
+        seen: set[str] = set()
+        for task in tasks:
+            if task.id in seen:
+                raise UsageError(f"environment '{self.id}' has two tasks with id '{task.id}'; make task ids unique")
+            seen.add(task.id)
+        return tasks
+
+
+EngineFactory: TypeAlias = Callable[[EngineOptions], Model]
+environments: Registry[EnvironmentSpec] = Registry("environment", "envhub.environments", hint="envhub env list")
+engines: Registry[EngineFactory] = Registry("engine", "envhub.engines")
+judges: Registry[Judge | RewardFunction] = Registry("judge", "envhub.judges")
+agents: Registry[Callable[[], Agent]] = Registry("agent", "envhub.agents")
+sandboxes: Registry[Callable[[], SandboxBackend]] = Registry("sandbox", "envhub.sandboxes", hint="envhub doctor")
+
+
+def environment(
+    id: str, *, tasks: Tasks, needs_sandbox: bool = False, max_live: int | None = None
+) -> Callable[[EnvironmentFactory], EnvironmentSpec]:
+    """Registers a class or function that makes an Environment, under [namespace/]name-vN.
+
+    Raises:
+        UsageError: the id breaks the rule or is taken.
+    """
+    if not ID_RULE.fullmatch(id):
+        raise UsageError(f"environment id '{id}' must read [namespace/]name-vN, like demo/sums-v0")
+
+    def register(factory: EnvironmentFactory) -> EnvironmentSpec:
+        description = (getdoc(factory) or "").partition("\n")[0]
+        spec = EnvironmentSpec(EnvironmentId(id), factory, tasks, description, needs_sandbox, max_live)
+        environments.register(id, spec)
+        return spec
+
+    return register
+
+
+def make(id: str, **kwargs: object) -> Environment:
+    """A new instance of a registered environment.
+
+    Raises:
+        UnknownName: no such environment.
+    """
+    return environments.get(id).factory(**kwargs)

@@ -1,0 +1,1 @@
+"""Isolated places to act: back ends and the pool that leases them."""

@@ -73,7 +73,8 @@ class Timings:
 class Turn:
     """One model call: its prompt is the parent turn's prompt and output, id for id, then `delta_ids`."""
 
-    index: int
+    index: int  # of the call within the rollout; a call that failed leaves a gap
+    policy_id: PolicyId
     parent: int | None  # None: a row of its own from the first token on
     fork: str  # why this turn does not continue the newest one; "" where it does
     messages: tuple[Message, ...]  # of the prompt, new since the parent

@@ -11,6 +11,7 @@ EnvhubError
 │   │   └── LeaseUnavailable             a lease that could never be granted, or not before its deadline
 │   └── JudgeFault                       no valid score
 ├── LeaseLost                            a delivery's lease expired or belongs to somebody else
+├── FeedUnavailable (ConnectionError)    the feed did not answer for as long as its client waits
 └── StoreError                           the trace store refused
 """
 
@@ -104,6 +105,10 @@ class LeaseLost(EnvhubError):
     """The lease expired, was returned, or was given to another consumer since."""
 
 
+class FeedUnavailable(EnvhubError, ConnectionError):
+    """The feed did not answer, or not again, within the time that its client keeps trying."""
+
+
 class StoreError(EnvhubError):
     """The trace store is of another version, or was asked for what it does not hold."""
 
@@ -113,9 +118,32 @@ def boundary(where: Boundary, *, retryable: bool = False) -> Iterator[None]:
     """Turns whatever escapes into a Fault of `where`; what an inner boundary attributed passes unchanged."""
     try:
         yield
-    except EnvhubError as error:
-        if isinstance(error, Fault | Truncated):
-            raise
-        raise Fault(str(error), where, retryable) from error
+    except (Fault, Truncated):
+        raise
     except Exception as error:
-        raise Fault(f"{type(error).__name__}: {error}", where, retryable) from error
+        cause = _attributed(error)
+        if cause is not None:
+            raise cause from error
+        raise Fault(_describe(error), where, retryable) from error
+
+
+def _attributed(error: BaseException) -> Fault | Truncated | None:
+    """The first Fault, else the first Truncated, that a task group wrapped."""
+    leaves = list(_leaves(error)) if isinstance(error, BaseExceptionGroup) else []
+    faults: list[Fault | Truncated] = [leaf for leaf in leaves if isinstance(leaf, Fault)]
+    limits: list[Fault | Truncated] = [leaf for leaf in leaves if isinstance(leaf, Truncated)]
+    return next(iter([*faults, *limits]), None)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions of a group, however deep."""
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for inner in error.exceptions:
+        yield from _leaves(inner)
+
+
+def _describe(error: BaseException) -> str:
+    error = next(_leaves(error))
+    return str(error) if isinstance(error, EnvhubError) else f"{type(error).__name__}: {error}"

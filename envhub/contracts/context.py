@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from envhub.contracts.ids import PolicyId, RolloutId
+from envhub.contracts.messages import Message
 from envhub.contracts.outcome import Outcome
 from envhub.contracts.policy import Policy
 from envhub.contracts.rollout import RolloutRequest
@@ -21,12 +22,19 @@ class Budget:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a black-box agent finds its model. The key is valid for one rollout and until its end; never log it."""
+class Endpoint(Protocol):
+    """Where a program outside finds its model, and the way to its final answer."""
 
-    url: str  # OpenAI's base URL, with /v1
-    key: str
+    @property
+    def url(self) -> str:
+        """OpenAI's base URL, with /v1."""
+
+    @property
+    def key(self) -> str:
+        """Valid for one rollout and until its end; never log it."""
+
+    async def ask(self, messages: Sequence[Message]) -> str:
+        """Hands the conversation to the program that opened this rollout and waits for its final answer."""
 
 
 class Context(Protocol):

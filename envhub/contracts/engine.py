@@ -1,7 +1,7 @@
 """Engine: token ids in; token ids with log probabilities out, streamed so that it can be cut."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from envhub.contracts.ids import PolicyVersion
@@ -72,6 +72,7 @@ class Model:
     tokenizer: Tokenizer
     chat_template: str
     exact: bool = True  # ids and logprobs are the engine's own
+    template_variables: Mapping[str, str] = field(default_factory=dict)  # special tokens it names: bos_token, eos_token
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from inspect import isfunction
 from typing import TYPE_CHECKING
 
-from envhub.contracts.judge import Judge
+from envhub.contracts.judge import Judge, RewardFunction
 from envhub.contracts.messages import Message
 from envhub.contracts.policy import Action
 from envhub.contracts.task import Task
@@ -37,8 +38,14 @@ class StepResult:
 class Environment(ABC):
     """One live episode. `judge` None: the score is the sum of the rewards of its steps."""
 
-    judge: Judge | None = None
+    judge: Judge | RewardFunction | None = None
     tools: tuple[ToolSpec, ...] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        judge = vars(cls).get("judge")
+        if isfunction(judge):  # `judge = number` in a class body would else become a method, and be passed the instance
+            cls.judge = staticmethod(judge)
 
     @abstractmethod
     async def reset(self, task: Task, *, seed: int, ctx: "Context") -> Observation:

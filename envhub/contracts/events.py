@@ -45,7 +45,8 @@ class RolloutStarted:
     parent: RolloutId | None
     root: RolloutId
     request: RolloutRequest
-    seed: int
+    seed: int  # of what it samples
+    environment_seed: int  # of what its environment draws: the same for all members of a group
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +76,8 @@ class LogRecorded:
 
 @dataclass(frozen=True, slots=True)
 class RolloutEnded:
-    """Its member, if it is a member's try, is then scored, failed or cancelled; or queued again, where `requeued`."""
+    """Its member, if it is a member's try, is then scored or failed; or queued again, where `requeued`: after a failure
+    that will be retried, or when it was cancelled (a group that is given up is GroupCancelled as well)."""
 
     run_id: RunId
     at: float
@@ -145,6 +147,15 @@ class GroupDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupCancelled:
+    """Its members that are not final are cancelled."""
+
+    run_id: RunId
+    at: float
+    group_id: GroupId
+
+
+@dataclass(frozen=True, slots=True)
 class VersionAnnounced:
     run_id: RunId
     at: float
@@ -165,5 +176,6 @@ Event: TypeAlias = (
     | GroupReturned
     | GroupAcked
     | GroupDropped
+    | GroupCancelled
     | VersionAnnounced
 )

@@ -25,6 +25,11 @@ def member_rollout_id(group: GroupId, member: int, attempt: int) -> RolloutId:
     return RolloutId(f"{group}-{member}-{attempt}")
 
 
+def attempt_of(rollout: RolloutId) -> int:
+    """The try that a member's rollout id names."""
+    return int(rollout.rpartition("-")[2])
+
+
 def child_rollout_id(parent: RolloutId, ordinal: int) -> RolloutId:
     """The `ordinal`-th rollout that `parent` started: PARENT.ORDINAL."""
     return RolloutId(f"{parent}.{ordinal}")

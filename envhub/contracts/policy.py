@@ -25,6 +25,8 @@ class Action:
     message: Message
     finish: Finish = Finish.STOP
     turn: int = -1  # index of the turn that sampled it; -1: not sampled by a recorded policy
+    prompt_tokens: int = 0  # rendered for this call
+    output_tokens: int = 0  # sampled in it
 
 
 class Policy(Protocol):

@@ -1,0 +1,1 @@
+"""Drive an Environment with a Policy: the tool loop by default, or a program outside."""

@@ -1,0 +1,1 @@
+"""Lets programs outside act in a rollout: their HTTP calls become its turns."""

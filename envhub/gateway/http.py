@@ -1,0 +1,63 @@
+"""What the gateway's routes share: who calls, what they sent (bounded in bytes and in time), and JSON answers."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import anyio
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from envhub.contracts.messages import JsonObject
+from envhub.gateway.errors import ApiError
+
+MAX_BYTES = 32 * 2**20
+READ_S = 60.0
+DRAINED = 8  # times the limit: clients read an answer only once they have sent all
+
+T = TypeVar("T")
+
+
+def bearer(request: Request) -> str:
+    """The key or token of the Authorization header; "" where there is none."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def json_response(content: JsonObject, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(content), status, headers, media_type="application/json")
+
+
+async def read_json(request: Request, kind: type[T]) -> T:
+    """The body, decoded; `object` takes any JSON.
+
+    Raises:
+        ApiError: 400, no JSON or not of that kind; 408, too slow; 413, too large.
+    """
+    body = await _read_body(request)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ApiError(400, "invalid_json", f"the body can't be read: {error}") from error
+
+
+async def _read_body(request: Request) -> bytes:
+    """The raw body; what exceeds the limit is never kept."""
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        with anyio.fail_after(READ_S):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size <= MAX_BYTES:
+                    chunks.append(chunk)
+                elif size > DRAINED * MAX_BYTES:
+                    break
+    except TimeoutError as error:
+        raise ApiError(408, "request_timeout", f"the body took longer than {READ_S:g} s; send it at once") from error
+    except ClientDisconnect as error:
+        raise ApiError(400, "incomplete_body", "the connection closed within the body") from error
+    if size > MAX_BYTES:
+        message = f"the body is larger than {MAX_BYTES} bytes, the limit here; shorten the conversation"
+        raise ApiError(413, "request_too_large", message)
+    return b"".join(chunks)

@@ -1,0 +1,101 @@
+"""An HTTP listener inside a running loop: what the gateway and the dashboard are served by.
+
+Binding comes before serving, so that whoever builds the app knows its URL already.
+"""
+
+import errno
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import anyio
+import uvicorn
+from starlette.types import ASGIApp
+
+from envhub.errors import UsageError
+
+GRACE_S = 3  # for answers under way when the server stops
+KEEP_ALIVE_S = 75  # longer than clients pool an idle connection, so that they never send into one that closes
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A bound socket; connections queue on it until an app is served."""
+
+    socket: socket.socket
+    url: str  # http://HOST:PORT
+
+
+@contextmanager
+def listen(host: str = "127.0.0.1", port: int = 0, *, token: str | None = None) -> Iterator[Listener]:
+    """A listener on a port, 0 for any free one; closed at the end.
+
+    Raises:
+        UsageError: the port is taken or not allowed, the host is not this machine's, or it can be reached from
+            outside and no token guards it.
+    """
+    if not token and not is_loopback(host):
+        raise UsageError(f"host '{host}' can be reached from outside, which needs a token; set one, or use 127.0.0.1")
+    with _bind(host, port) as bound:
+        name = f"[{host}]" if ":" in host else host
+        yield Listener(bound, f"http://{name}:{bound.getsockname()[1]}")
+
+
+@asynccontextmanager
+async def serve(app: ASGIApp, listener: Listener) -> AsyncIterator[str]:
+    """Serves the app while the block runs and gives its URL; then lets answers under way end, for GRACE_S at most.
+
+    Signals stay with the caller, and the app's lifespan events are not sent: what it needs is opened around it.
+    """
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = _Server(config)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.run_on, listener.socket)
+        try:
+            yield listener.url
+        finally:
+            server.should_exit = True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches that host; of names, localhost alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65_535:
+        raise UsageError(f"port {port} of {host} does not exist; choose one up to 65535, or 0 for any that is free")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            rule = f"port {port} of {host} is in use; choose another one, or 0 for any that is free"
+        else:
+            rule = f"can't listen on port {port} of {host} ({error}); choose another host or port"
+        raise UsageError(rule) from error
+
+
+class _Server(uvicorn.Server):
+    """Ends only by `should_exit`, also where its task is cancelled: a server cut off would leave sockets open."""
+
+    async def run_on(self, bound: socket.socket) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.serve(sockets=[bound])
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

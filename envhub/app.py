@@ -1,0 +1,292 @@
+"""The composition root: settings become objects here, and only here."""
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+
+import anyio
+import msgspec
+from anyio import to_thread
+
+from envhub.contracts.engine import EngineOptions, Model
+from envhub.contracts.events import RunStarted
+from envhub.contracts.ids import TRAINED, RunId
+from envhub.contracts.members import MemberCounts
+from envhub.contracts.outcome import Outcome
+from envhub.contracts.sandbox import SandboxBackend
+from envhub.contracts.store import TraceStore
+from envhub.contracts.task import Task
+from envhub.dashboard.api import create_app as dashboard_app
+from envhub.environments.pool import EnvironmentPool
+from envhub.errors import UsageError
+from envhub.feed.server import serve as serve_feed
+from envhub.gateway.app import create_app as gateway_app
+from envhub.gateway.sessions import Sessions
+from envhub.http_server import listen
+from envhub.http_server import serve as serve_http
+from envhub.registry import engines, sandboxes
+from envhub.rollouts.admission import Slots
+from envhub.rollouts.deliveries import DeliveryQueue, Outlet, OwnConsumer, open_deliveries
+from envhub.rollouts.job import Job
+from envhub.rollouts.manager import Origin, RolloutGroup, RolloutManager, open_manager
+from envhub.rollouts.outside import OutsideRollouts
+from envhub.rollouts.platform import Endpoints, Platform, ServedPolicy
+from envhub.rollouts.recorder import Recorder, open_recorder
+from envhub.rollouts.resume import Leftover, leftover
+from envhub.store.sql_store import open_store
+from envhub.tokens.chat import ChatRenderer
+from sandboxes.choose import choose
+from sandboxes.pool import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run is made of. Every limit must be positive."""
+
+    database: str = "envhub.db"
+    run_id: str = ""  # "": the date and a random part
+    resume: bool = False  # go on with the run of that id
+    seed: int = 0
+    engine: str = "embedded"
+    engine_options: EngineOptions = EngineOptions()
+    sandbox: str = "auto"  # auto: the strongest that works here, never one without isolation
+    max_sandboxes: int = 8
+    max_running: int = 64  # rollouts that act at once
+    max_groups: int = 256  # groups that have not ended; submitting waits
+    feed: str = ""  # HOST:PORT to serve trainers on; "": the run's own output is the consumer
+    feed_token: str = field(default="", repr=False)
+    lease_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_sandboxes", "max_running", "max_groups", "lease_s"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where gateway and dashboard listen; port 0: any that is free. Beyond loopback a token is demanded."""
+
+    host: str = "127.0.0.1"
+    dashboard: int = 0
+    gateway: int = 0
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A live run: a new one, or one that goes on."""
+
+    id: RunId
+    job: Job | None
+    model: Model
+    store: TraceStore
+    recorder: Recorder
+    manager: RolloutManager
+    deliveries: DeliveryQueue | None  # None: no feed
+    feed_address: str  # "": no feed
+    _rest: Leftover
+    _outlet: Outlet
+
+    async def play(self) -> list[RolloutGroup]:
+        """Does the run's job, from where it stands; the groups that ran, once they have all ended."""
+        for closed, deliveries in self._rest.undelivered:
+            await self._outlet.put(closed, deliveries=deliveries)
+        for group in self._rest.running:
+            await self.manager.resume(group)
+        requests = self.job.requests(self._rest.seed)[self._rest.submitted :] if self.job else []
+        groups = [*self._rest.running, *[await self.manager.start(request) for request in requests]]
+        for group in groups:
+            await group.ended.wait()
+        return groups
+
+
+@asynccontextmanager
+async def open_run(
+    settings: Settings,
+    job: Job | None,
+    backend: SandboxBackend | None,
+    *,
+    endpoints: Endpoints | None = None,
+) -> AsyncIterator[Run]:
+    """A run, ready to play its job. Leaving it waits for its groups and, with a feed, for their consumers; leaving it
+    by an exception or a cancellation ends them: all is recorded, every lease is returned.
+
+    Raises:
+        UsageError: what the settings ask for can't be had; nothing was started.
+    """
+    make_engine = engines.get(settings.engine)
+    async with AsyncExitStack() as stack:
+        store = await open_store(settings.database)
+        stack.push_async_callback(store.close)
+        rest = await _beginning(settings, job, store)
+        model = await to_thread.run_sync(make_engine, settings.engine_options)
+        stack.push_async_callback(model.engine.close)
+        await store.append(rest.opening)
+        recorder = await stack.enter_async_context(open_recorder(store))
+        platform = Platform(
+            policies={TRAINED: ServedPolicy(model, ChatRenderer.of(model))},
+            environments=EnvironmentPool(),
+            slots=Slots(settings.max_running),
+            recorder=recorder,
+            sandboxes=await stack.enter_async_context(Pool(backend, max_live=settings.max_sandboxes))
+            if backend
+            else None,
+            endpoints=endpoints,
+        )
+        queue = None
+        if settings.feed:
+            queue = await stack.enter_async_context(open_deliveries(recorder, lease_s=settings.lease_s))
+        outlet = queue or OwnConsumer(recorder)
+        origin = Origin(rest.run_id, rest.seed, rest.submitted, rest.versions)
+        manager = await stack.enter_async_context(
+            open_manager(origin, platform, outlet, max_groups=settings.max_groups)
+        )
+        address = await stack.enter_async_context(_feed(settings, queue, manager)) if queue else ""
+        job = job or _recorded_job(rest)
+        yield Run(rest.run_id, job, model, store, recorder, manager, queue, address, rest, outlet)
+        await manager.finish()
+        if queue:
+            await queue.drained()
+
+
+async def _beginning(settings: Settings, job: Job | None, store: TraceStore) -> Leftover:
+    """What an earlier process left of the run that is gone on with, or a new run of which nothing is done yet."""
+    if settings.resume:
+        return await leftover(store, RunId(settings.run_id))
+    run_id = RunId(settings.run_id or f"{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}")
+    if any(run.run_id == run_id for run in await store.runs()):
+        raise UsageError(f"{settings.database} has a run '{run_id}' already; choose another id, or --resume {run_id}")
+    started = RunStarted(run_id, time.time(), settings.seed, {"job": asdict(job) if job else None})
+    return Leftover(run_id, settings.seed, started.settings, opening=[started])
+
+
+def _recorded_job(rest: Leftover) -> Job | None:
+    return msgspec.convert(rest.settings["job"], Job | None)
+
+
+def _feed(settings: Settings, queue: DeliveryQueue, manager: RolloutManager) -> AbstractAsyncContextManager[str]:
+    host, _, port = settings.feed.rpartition(":")
+    return serve_feed(queue, manager, host=host or "127.0.0.1", port=int(port), token=settings.feed_token or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """A run with its servers."""
+
+    run: Run
+    dashboard_url: str
+    gateway_url: str
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings, job: Job | None, backend: SandboxBackend | None, addresses: Addresses
+) -> AsyncIterator[Services]:
+    """A run with gateway and dashboard beside its feed.
+
+    Raises:
+        UsageError: a port is in use, or a host that others can reach without a token.
+    """
+    host, token = addresses.host, addresses.token or None
+    with (
+        listen(host, addresses.dashboard, token=token) as page_listener,
+        listen(host, addresses.gateway, token=token) as agent_listener,
+    ):
+        sessions = Sessions(agent_listener.url)
+        async with open_run(settings, job, backend, endpoints=sessions) as run:
+            gateway = gateway_app(sessions, control_token=token, open_rollout=OutsideRollouts(run.manager).open)
+            dashboard = dashboard_app(run.store, run.model.tokenizer.decode, token=token)
+            async with serve_http(gateway, agent_listener), serve_http(dashboard, page_listener):
+                yield Services(run, page_listener.url, agent_listener.url)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupResult:
+    """One task and how its members ended, in order."""
+
+    task: Task
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def rewards(self) -> list[float | None]:
+        """A reward a member; None where it has no valid score."""
+        return [outcome.reward for outcome in self.outcomes]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run gave."""
+
+    run_id: RunId
+    database: str
+    groups: tuple[GroupResult, ...]
+    members: MemberCounts
+
+    @property
+    def rewards(self) -> list[list[float | None]]:
+        """A list a group."""
+        return [group.rewards for group in self.groups]
+
+
+async def play(job: Job, settings: Settings) -> RunResult:
+    """Plays a job to its end."""
+    await job.check()
+    backend = await choose_sandbox(settings.sandbox)
+    async with open_run(settings, job, backend) as run:
+        groups = await run.play()
+    members = await stored_members(settings.database, run.id)
+    results = tuple(
+        GroupResult(group.request.rollout.task, tuple(outcome for _, outcome in sorted(group.outcomes.items())))
+        for group in groups
+    )
+    return RunResult(run.id, settings.database, results, members)
+
+
+async def stored_members(database: str, run_id: RunId) -> MemberCounts:
+    """Where every submitted member of a run is, as its database has it."""
+    store = await open_store(database)
+    try:
+        return next(run.members for run in await store.runs() if run.run_id == run_id)
+    finally:
+        await store.close()
+
+
+async def choose_sandbox(name: str) -> SandboxBackend | None:
+    """The back end of that name, or for "auto" the strongest that works here; None where only weaker ones do.
+
+    Raises:
+        UsageError: a back end that was named and does not work here.
+    """
+    return await choose(name, {known: sandboxes.get(known) for known in sandboxes.names()})
+
+
+def run(
+    environment: str,
+    *,
+    groups: int = 1,
+    k: int = 4,
+    engine: str = "embedded",
+    weights: str = "",
+    agent: str = "tool-loop",
+    judge: str = "",
+    sandbox: str = "auto",
+    seed: int = 0,
+    database: str = "envhub.db",
+) -> RunResult:
+    """Runs `groups` groups of `k` rollouts in one environment and returns how they ended. Blocks.
+
+    Raises:
+        UsageError: a name or a number that can't work, before anything starts.
+    """
+    settings = Settings(
+        database=database, seed=seed, engine=engine, engine_options=EngineOptions(weights=weights), sandbox=sandbox
+    )
+    job = Job((environment,), groups, k, agent, judge)
+    return anyio.run(play, job, settings, backend_options=LOOP)
+
+
+LOOP = {"use_uvloop": find_spec("uvloop") is not None}  # of every event loop that envhub starts

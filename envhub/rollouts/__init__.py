@@ -1,0 +1,1 @@
+"""Runs rollouts: the episode, the manager of groups, admission, delivery and resume."""

@@ -1,0 +1,198 @@
+"""Where closed groups go: to consumers under leases, or, without a feed, to the run's own caller.
+
+Invariants: a group is with at most one consumer at a time; each delivery has a lease id of its own, so an answer that
+comes late can't touch a newer delivery; a group leaves only as acked or as a dead letter; both are durable first.
+"""
+
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import anyio
+
+from envhub.contracts.delivery import ClosedGroup, Delivery
+from envhub.contracts.events import GroupAcked, GroupDropped, GroupLeased, GroupReturned
+from envhub.contracts.ids import LeaseId
+from envhub.errors import LeaseLost
+from envhub.rollouts.recorder import Recorder
+
+DEAD_LETTER = "dead_letter"
+
+
+class Outlet(Protocol):
+    """What the manager hands closed groups to."""
+
+    async def put(self, group: ClosedGroup, *, deliveries: int = 0) -> None:
+        """Takes a durable, closed group that was delivered `deliveries` times before; waits where it is full."""
+
+    def close(self) -> None:
+        """No group comes any more."""
+
+
+class OwnConsumer:
+    """Without a feed the run's output is the consumer: a closed group is acked at once."""
+
+    def __init__(self, recorder: Recorder, *, clock: Callable[[], float] = time.time) -> None:
+        self._recorder = recorder
+        self._clock = clock
+
+    async def put(self, group: ClosedGroup, *, deliveries: int = 0) -> None:
+        self._recorder.emit(GroupAcked(group.run_id, self._clock(), group.group_id, LeaseId("")))
+        await self._recorder.flush()
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+
+@dataclass(slots=True)
+class _Ready:
+    group: ClosedGroup
+    deliveries: int  # so far
+
+
+class DeliveryQueue:
+    """Deliveries over closed groups, first closed first delivered. Open it with `open_deliveries`."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        *,
+        lease_s: float = 60.0,
+        max_deliveries: int = 5,
+        max_ready: int = 1_000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._recorder = recorder
+        self._lease_s = lease_s
+        self._max_deliveries = max_deliveries
+        self._max_ready = max_ready
+        self._clock = clock
+        self._ready: deque[_Ready] = deque()
+        self._leased: dict[LeaseId, Delivery] = {}
+        self._closed = False
+        self._changed = anyio.Event()
+
+    async def put(self, group: ClosedGroup, *, deliveries: int = 0) -> None:
+        while len(self._ready) >= self._max_ready:
+            await self._changed.wait()
+        self._offer(_Ready(group, deliveries))
+
+    def close(self) -> None:
+        self._closed = True
+        self._notify()
+
+    @property
+    def over(self) -> bool:
+        """It is closed, and every group was acked or dropped."""
+        return self._closed and not self._ready and not self._leased
+
+    async def drained(self) -> None:
+        """Waits until it is over."""
+        while not self.over:
+            await self._changed.wait()
+
+    async def lease(self, consumer: str) -> Delivery | None:
+        while not self._ready:
+            if self.over:
+                return None
+            await self._changed.wait()
+        ready = self._ready.popleft()
+        delivery = self._deliver(ready, consumer)
+        self._notify()
+        await self._recorder.flush()
+        return delivery
+
+    async def ack(self, lease_id: LeaseId) -> None:
+        group = self._take_back(lease_id).group
+        self._recorder.emit(GroupAcked(group.run_id, self._clock(), group.group_id, lease_id))
+        await self._recorder.flush()
+
+    async def nack(self, lease_id: LeaseId, reason: str) -> None:
+        self._return(self._take_back(lease_id), reason)
+        await self._recorder.flush()
+
+    async def extend(self, lease_id: LeaseId) -> float:
+        delivery = self._live(lease_id)
+        deadline = self._clock() + self._lease_s
+        self._leased[lease_id] = Delivery(lease_id, delivery.group, delivery.count, deadline)
+        return deadline
+
+    async def expire(self) -> None:
+        """Returns leases that ran out, until cancelled."""
+        while True:
+            self.expire_now()
+            with anyio.move_on_after(self._until_next_deadline()):
+                await self._changed.wait()
+
+    def return_all(self, reason: str) -> None:
+        """Returns every lease that is out."""
+        while self._leased:
+            _, delivery = self._leased.popitem()
+            self._return(delivery, reason)
+
+    def expire_now(self) -> None:
+        """Returns the leases that have run out by now."""
+        now = self._clock()
+        for lease_id in [lease_id for lease_id, lease in self._leased.items() if lease.deadline <= now]:
+            self._return(self._leased.pop(lease_id), "expired")
+
+    def _until_next_deadline(self) -> float:
+        deadlines = [lease.deadline for lease in self._leased.values()]
+        return max(0.01, min(deadlines) - self._clock()) if deadlines else float("inf")
+
+    def _deliver(self, ready: _Ready, consumer: str) -> Delivery:
+        count = ready.deliveries + 1
+        group = ready.group
+        lease_id = LeaseId(f"{group.group_id}@{count}")
+        delivery = Delivery(lease_id, group, count, self._clock() + self._lease_s)
+        self._leased[lease_id] = delivery
+        self._recorder.emit(
+            GroupLeased(group.run_id, self._clock(), group.group_id, lease_id, consumer, count, delivery.deadline)
+        )
+        return delivery
+
+    def _live(self, lease_id: LeaseId) -> Delivery:
+        delivery = self._leased.get(lease_id)
+        if delivery is None or delivery.deadline <= self._clock():
+            raise LeaseLost(f"lease '{lease_id}' has expired or was returned; the group goes to another delivery")
+        return delivery
+
+    def _take_back(self, lease_id: LeaseId) -> Delivery:
+        delivery = self._live(lease_id)
+        del self._leased[lease_id]
+        self._notify()
+        return delivery
+
+    def _return(self, delivery: Delivery, reason: str) -> None:
+        group = delivery.group
+        now = self._clock()
+        self._recorder.emit(GroupReturned(group.run_id, now, group.group_id, delivery.lease_id, reason))
+        if delivery.count >= self._max_deliveries:
+            self._recorder.emit(GroupDropped(group.run_id, now, group.group_id, DEAD_LETTER))
+            self._notify()
+        else:
+            self._offer(_Ready(group, delivery.count))
+
+    def _offer(self, ready: _Ready) -> None:
+        self._ready.append(ready)
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+@asynccontextmanager
+async def open_deliveries(recorder: Recorder, *, lease_s: float) -> AsyncIterator[DeliveryQueue]:
+    """A queue whose leases expire; on the way out, those still out are returned."""
+    queue = DeliveryQueue(recorder, lease_s=lease_s)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(queue.expire)
+        try:
+            yield queue
+        finally:
+            queue.return_all("shutdown")
+        tasks.cancel_scope.cancel()

@@ -1,0 +1,181 @@
+"""LiveRollout: the state of one running rollout, and the recording of all it does."""
+
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+
+import anyio
+
+from envhub.contracts.context import Context
+from envhub.contracts.environment import Environment, Observation, StepResult
+from envhub.contracts.events import LogRecorded, RolloutEnded, RolloutStarted, StepRecorded, TurnRecorded
+from envhub.contracts.ids import RolloutId
+from envhub.contracts.messages import Message
+from envhub.contracts.outcome import Failure, Outcome, Status, Usage
+from envhub.contracts.policy import Action
+from envhub.contracts.sandbox import Holder, Sandbox, SandboxSpec
+from envhub.contracts.score import JudgeInput, Score
+from envhub.contracts.step import Step
+from envhub.contracts.task import Task
+from envhub.contracts.turn import Turn
+from envhub.errors import Boundary, SandboxFault, boundary
+from envhub.rollouts.admission import Slot
+from envhub.rollouts.platform import Platform
+from envhub.tokens.ledger import Ledger
+from envhub.tokens.rows import trajectory
+
+
+@dataclass(slots=True)
+class Tree:
+    """What a root and all rollouts below it share."""
+
+    max_live: int
+    live: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class LiveRollout:
+    """One running rollout. What it did so far is here and, as events, in the trace."""
+
+    start: RolloutStarted
+    platform: Platform
+    tree: Tree
+    ancestors: tuple[RolloutId, ...]
+    may_retry: bool
+    slot: Slot
+    leases: AsyncExitStack = field(default_factory=AsyncExitStack)  # of sandboxes: returned after the episode
+    ledger: Ledger = field(default_factory=Ledger)
+    turns: list[Turn] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    children: dict[int, Outcome] = field(default_factory=dict)  # by ordinal; those that ended
+    usage: Usage = Usage()
+    episode_return: float = 0.0
+    last_info: Mapping[str, object] = field(default_factory=dict)
+    _sandboxes: dict[SandboxSpec, Sandbox] = field(default_factory=dict)
+    _leasing: anyio.Lock = field(default_factory=anyio.Lock)
+
+    @property
+    def id(self) -> RolloutId:
+        return self.start.rollout_id
+
+    def record_turn(self, turn: Turn) -> None:
+        self.turns.append(turn)
+        self.usage = replace(
+            self.usage,
+            turns=self.usage.turns + 1,
+            prompt_tokens=self.usage.prompt_tokens + len(turn.delta_ids),
+            sampled_tokens=self.usage.sampled_tokens + len(turn.output_ids),
+        )
+        self.platform.recorder.emit(TurnRecorded(self.start.run_id, time.time(), self.id, turn))
+
+    def record_step(self, action: Action, result: StepResult, started_at: float) -> None:
+        step = Step(
+            index=self.usage.steps,
+            turn=action.turn,
+            action=action.message,
+            observation=result.observation.messages,
+            reward=result.reward,
+            terminated=result.terminated,
+            truncated=result.truncated,
+            started_at=started_at,
+            ended_at=time.time(),
+        )
+        self.messages += [action.message, *result.observation.messages]
+        self.episode_return += result.reward
+        self.last_info = result.info
+        self.usage = replace(
+            self.usage,
+            steps=self.usage.steps + 1,
+            tool_calls=self.usage.tool_calls + len(action.message.tool_calls),
+        )
+        self.platform.recorder.emit(StepRecorded(self.start.run_id, step.ended_at, self.id, step))
+
+    def judge_input(self, truncated_by: str) -> JudgeInput:
+        return JudgeInput(
+            self.start.request.task, tuple(self.messages), self.episode_return, truncated_by, dict(self.last_info)
+        )
+
+    def log(self, message: str, fields: Mapping[str, object]) -> None:
+        self.platform.recorder.emit(LogRecorded(self.start.run_id, time.time(), self.id, message, fields))
+
+    def next_child(self) -> int:
+        """The ordinal of the next rollout that this one starts."""
+        ordinal = self.usage.children
+        self.usage = replace(self.usage, children=ordinal + 1)
+        return ordinal
+
+    async def sandbox(self, spec: SandboxSpec) -> Sandbox:
+        """The sandbox of that spec, leased at the first call and returned when the rollout ends."""
+        if self.platform.sandboxes is None:
+            raise SandboxFault(
+                "no sandbox back end is in use; see `envhub doctor`, or name one with --sandbox", retryable=False
+            )
+        async with self._leasing:
+            if spec not in self._sandboxes:
+                lease = self.platform.sandboxes.lease(spec, Holder(self.id, self.ancestors))
+                # Who has a sandbox may be waiting for a slot: waiting for a sandbox must not keep one.
+                async with self.slot.lend():
+                    self._sandboxes[spec] = await self.leases.enter_async_context(lease)
+        return self._sandboxes[spec]
+
+    def end(
+        self, status: Status, *, score: Score | None = None, failure: Failure | None = None, truncated_by: str = ""
+    ) -> Outcome:
+        """The outcome, also put into the trace."""
+        outcome = Outcome(
+            rollout_id=self.id,
+            status=status,
+            trajectory=trajectory(self.turns),
+            score=score,
+            failure=failure,
+            truncated_by=truncated_by,
+            response=next((turn.response.content for turn in reversed(self.turns)), ""),
+            usage=self.usage,
+            children=tuple(self.children[ordinal] for ordinal in sorted(self.children)),
+        )
+        self.platform.recorder.emit(
+            RolloutEnded(
+                run_id=self.start.run_id,
+                at=time.time(),
+                rollout_id=self.id,
+                status=status,
+                score=score,
+                failure=failure,
+                truncated_by=truncated_by,
+                response=outcome.response,
+                usage=self.usage,
+                requeued=self._requeued(status, failure),
+            )
+        )
+        return outcome
+
+    def _requeued(self, status: Status, failure: Failure | None) -> bool:
+        is_member = self.start.parent is None
+        return is_member and (
+            status is Status.CANCELLED or (self.may_retry and failure is not None and failure.retryable)
+        )
+
+
+class RecordedEnvironment(Environment):
+    """An environment whose steps go into the trace, whichever agent drives it."""
+
+    def __init__(self, inner: Environment, live: LiveRollout) -> None:
+        self._inner = inner
+        self._live = live
+        self.judge = inner.judge
+        self.tools = inner.tools
+
+    async def reset(self, task: Task, *, seed: int, ctx: Context) -> Observation:
+        with boundary(Boundary.ENVIRONMENT):
+            observation = await self._inner.reset(task, seed=seed, ctx=ctx)
+        self.tools = self._inner.tools  # a task may bring tools of its own
+        self._live.messages.extend(observation.messages)
+        return observation
+
+    async def step(self, action: Action) -> StepResult:
+        started_at = time.time()
+        with boundary(Boundary.ENVIRONMENT):
+            result = await self._inner.step(action)
+        self._live.record_step(action, result, started_at)
+        return result

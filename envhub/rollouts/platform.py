@@ -1,0 +1,44 @@
+"""Platform: what the rollouts of one worker share."""
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from envhub.contracts.context import Endpoint
+from envhub.contracts.engine import Model
+from envhub.contracts.ids import PolicyId, RolloutId
+from envhub.contracts.policy import Policy
+from envhub.contracts.sandbox import SandboxPool
+from envhub.contracts.turn import Sampling
+from envhub.environments.pool import EnvironmentPool
+from envhub.rollouts.admission import Slots
+from envhub.rollouts.recorder import Recorder
+from envhub.tokens.chat import ChatRenderer
+
+
+@dataclass(frozen=True, slots=True)
+class ServedPolicy:
+    """A model with its renderer, under a policy id."""
+
+    model: Model
+    renderer: ChatRenderer
+
+
+class Endpoints(Protocol):
+    """The gateway, as rollouts see it."""
+
+    def open(self, rollout_id: RolloutId, policy: Policy, sampling: Sampling) -> AbstractAsyncContextManager[Endpoint]:
+        """A URL and key whose calls are `policy.act`; revoked at the end. Calls may only shorten `sampling`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Everything that an episode may draw on."""
+
+    policies: Mapping[PolicyId, ServedPolicy]
+    environments: EnvironmentPool
+    slots: Slots
+    recorder: Recorder
+    sandboxes: SandboxPool | None = None  # None: no isolating back end works here
+    endpoints: Endpoints | None = None  # None: this run has no gateway

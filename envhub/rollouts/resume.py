@@ -1,0 +1,163 @@
+"""Resume: what a run that ended too early left behind, put together from its event log.
+
+A member that was running gets a new try; its old one is kept, marked failed(operator). A closed group that was not
+acked is delivered again. Nothing that was durable is done again.
+"""
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from envhub.contracts.delivery import ClosedGroup
+from envhub.contracts.events import (
+    Event,
+    GroupAcked,
+    GroupCancelled,
+    GroupClosed,
+    GroupDropped,
+    GroupLeased,
+    GroupReturned,
+    GroupSubmitted,
+    RolloutEnded,
+    RolloutStarted,
+    RunStarted,
+    TurnRecorded,
+    VersionAnnounced,
+)
+from envhub.contracts.ids import GroupId, LeaseId, PolicyId, PolicyVersion, RolloutId, RunId
+from envhub.contracts.messages import JsonObject
+from envhub.contracts.outcome import Failure, Outcome, Status, Usage
+from envhub.contracts.store import TraceStore
+from envhub.contracts.turn import Turn
+from envhub.errors import Boundary, UsageError
+from envhub.rollouts.manager import RolloutGroup
+from envhub.tokens.rows import trajectory
+
+ENDED_EARLY = Failure(Boundary.OPERATOR, "the process that ran it ended", retryable=True)
+
+
+@dataclass(slots=True)
+class Leftover:
+    """What is left to do of a run; of a new one, nothing yet."""
+
+    run_id: RunId
+    seed: int
+    settings: JsonObject = field(default_factory=dict)
+    running: list[RolloutGroup] = field(default_factory=list)
+    undelivered: list[tuple[ClosedGroup, int]] = field(default_factory=list)  # with how often each was delivered
+    opening: list[Event] = field(default_factory=list)  # to append first: they start the run, or end what nobody runs
+    versions: dict[PolicyId, PolicyVersion] = field(default_factory=dict)
+    submitted: int = 0
+
+
+async def leftover(store: TraceStore, run_id: RunId) -> Leftover:
+    """Reads the log of a run whose process is gone.
+
+    Raises:
+        UsageError: the store has no such run.
+    """
+    reading = _Reading(run_id)
+    async for event in store.events(run_id):
+        reading.take(event)
+    if reading.started is None:
+        raise UsageError(f"no run '{run_id}' in this database; `envhub trace list` shows its runs")
+    return reading.leftover(reading.started)
+
+
+@dataclass(slots=True)
+class _Reading:
+    run_id: RunId
+    started: RunStarted | None = None
+    groups: dict[GroupId, RolloutGroup] = field(default_factory=dict)  # not acked, not dropped
+    closed: dict[GroupId, GroupClosed] = field(default_factory=dict)
+    leases: dict[GroupId, LeaseId] = field(default_factory=dict)
+    deliveries: dict[GroupId, int] = field(default_factory=lambda: defaultdict(int))
+    live: dict[RolloutId, RolloutStarted] = field(default_factory=dict)
+    turns: dict[RolloutId, list[Turn]] = field(default_factory=lambda: defaultdict(list))
+    children: dict[RolloutId, list[Outcome]] = field(default_factory=lambda: defaultdict(list))
+    versions: dict[PolicyId, PolicyVersion] = field(default_factory=dict)
+    submitted: int = 0
+
+    def take(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self.started = event
+            case GroupSubmitted():
+                self.groups[event.group_id] = RolloutGroup(event.group_id, event.number, event.request)
+                self.submitted = max(self.submitted, event.number + 1)
+            case RolloutStarted():
+                self.live[event.rollout_id] = event
+                if event.parent is None and event.group_id in self.groups:
+                    self.groups[event.group_id].attempts[event.member] += 1
+            case TurnRecorded():
+                self.turns[event.rollout_id].append(event.turn)
+            case RolloutEnded():
+                self._end(event)
+            case GroupClosed():
+                self.closed[event.group_id] = event
+                if not event.members:
+                    self._forget(event.group_id)
+            case GroupLeased():
+                self.leases[event.group_id] = event.lease_id
+                self.deliveries[event.group_id] = event.delivery
+            case GroupReturned():
+                self.leases.pop(event.group_id, None)
+            case GroupAcked() | GroupDropped() | GroupCancelled():
+                self._forget(event.group_id)
+            case VersionAnnounced():
+                self.versions[event.policy_id] = event.version
+
+    def leftover(self, started: RunStarted) -> Leftover:
+        now = time.time()
+        rest = Leftover(self.run_id, started.seed, started.settings)
+        rest.versions, rest.submitted = self.versions, self.submitted
+        # Children first: a parent's end comes after the ends of all below it.
+        for id in sorted(self.live, key=lambda id: id.count("."), reverse=True):
+            rest.opening.append(self._mend(self.live[id], now))
+        for group_id, lease_id in self.leases.items():
+            if group_id in self.groups:
+                rest.opening.append(GroupReturned(self.run_id, now, group_id, lease_id, "restart"))
+        for group_id, group in self.groups.items():
+            closing = self.closed.get(group_id)
+            if closing is None:
+                rest.running.append(group)
+            else:
+                closed = group.closed(self.run_id, closing.policy_version)
+                rest.undelivered.append((closed, self.deliveries[group_id]))
+        return rest
+
+    def _end(self, event: RolloutEnded) -> None:
+        start = self.live.pop(event.rollout_id)
+        outcome = Outcome(
+            rollout_id=event.rollout_id,
+            status=event.status,
+            trajectory=trajectory(self.turns.pop(event.rollout_id, [])),
+            score=event.score,
+            failure=event.failure,
+            truncated_by=event.truncated_by,
+            response=event.response,
+            usage=event.usage,
+            children=tuple(self.children.pop(event.rollout_id, ())),
+        )
+        if start.parent is not None:
+            self.children[start.parent].append(outcome)
+        elif not event.requeued and start.group_id in self.groups:
+            self.groups[start.group_id].outcomes[start.member] = outcome
+
+    def _mend(self, start: RolloutStarted, now: float) -> RolloutEnded:
+        turns = self.turns.get(start.rollout_id, [])
+        return RolloutEnded(
+            run_id=self.run_id,
+            at=now,
+            rollout_id=start.rollout_id,
+            status=Status.FAILED,
+            score=None,
+            failure=ENDED_EARLY,
+            truncated_by="",
+            response="",
+            usage=Usage(turns=len(turns), sampled_tokens=sum(len(turn.output_ids) for turn in turns)),
+            requeued=start.parent is None,
+        )
+
+    def _forget(self, group_id: GroupId) -> None:
+        self.groups.pop(group_id, None)

@@ -1,0 +1,155 @@
+/** The API's records, field for field as /api/openapi.json describes them. */
+
+export type Status = 'completed' | 'truncated' | 'failed' | 'cancelled'
+export type Role = 'system' | 'user' | 'assistant' | 'tool'
+
+export const STATUSES: readonly Status[] = ['completed', 'truncated', 'failed', 'cancelled']
+export const MEMBER_STATES = [
+  'queued',
+  'running',
+  'paused',
+  'scored',
+  'leased',
+  'acked',
+  'failed',
+  'cancelled',
+  'dropped',
+] as const
+export type MemberState = (typeof MEMBER_STATES)[number]
+
+export interface Run {
+  run_id: string
+  started_at: number
+  seed: string
+  submitted: number
+  by_state: Partial<Record<MemberState, number>>
+  conserved: boolean
+  drained: boolean
+  equation: string
+}
+
+export interface RolloutSummary {
+  rollout_id: string
+  run_id: string
+  group_id: string
+  member: number
+  attempt: number
+  parent: string | null
+  root: string
+  environment: string
+  task_id: string
+  status: Status | null // null: it runs
+  truncated_by: string
+  reward: number | null
+  failure: string | null // the boundary
+  failure_message: string
+  requeued: boolean
+  turns: number
+  prompt_tokens: number
+  sampled_tokens: number
+  version_min: number // -1: nothing was sampled
+  version_max: number
+  started_at: number // seconds since the epoch
+  ended_at: number | null
+}
+
+export interface RolloutPage {
+  rollouts: RolloutSummary[]
+  next_cursor: string // '': the last page
+  total: number
+}
+
+export interface ToolCall {
+  id: string
+  name: string
+  arguments: Record<string, unknown>
+  error: string // why the model's text was no valid call
+}
+
+export interface Message {
+  role: Role
+  content: string
+  tool_calls: ToolCall[]
+  tool_call_id: string
+  reasoning: string
+}
+
+export interface TranscriptEntry {
+  message: Message
+  turn: number // -1: no model call
+  row: number // -1: none
+  sampled: boolean
+  fork: string
+}
+
+export interface Score {
+  scalar: number
+  components: Record<string, number>
+  explanation: string
+  durations: Record<string, number>
+}
+
+export interface Usage {
+  turns: number
+  prompt_tokens: number
+  sampled_tokens: number
+  steps: number
+  tool_calls: number
+  children: number
+}
+
+export interface RolloutRequest {
+  environment: { id: string; kwargs: Record<string, unknown> }
+  task: { id: string; prompt: Message[]; answer: unknown; metadata: Record<string, unknown>; seed: number | null }
+  policy_id: string
+  agent: string
+  judge: string
+  sampling: { temperature: number; max_tokens: number; seed: number | null }
+  limits: { max_turns: number; max_tokens: number; deadline_s: number; max_live: number }
+  trainable: boolean
+}
+
+export interface Rollout {
+  summary: RolloutSummary
+  request: RolloutRequest | null
+  seed: string | null
+  tree: RolloutSummary[]
+  tree_size: number
+  transcript: TranscriptEntry[]
+  score: Score | null
+  failure: { boundary: string; message: string; retryable: boolean } | null
+  usage: Usage | null
+  logs: { at: number; message: string; fields: Record<string, unknown> }[]
+}
+
+export interface Row {
+  row: number
+  tokens: number
+  sampled: number
+  trainable: number
+  turns: number[]
+  parent: number | null
+  fork_at: number
+}
+
+export interface Span {
+  start: number
+  end: number
+  role: Role
+  sampled: boolean
+  trainable: boolean
+  policy_id: string
+  policy_version: number
+  temperature: number
+  turn: number
+}
+
+export interface RowTokens {
+  row: number
+  offset: number
+  total: number
+  ids: number[]
+  pieces: string[] | null // null: the server has no tokenizer
+  logprobs: (number | null)[]
+  spans: Span[]
+}

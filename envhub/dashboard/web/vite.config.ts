@@ -1,0 +1,12 @@
+import react from '@vitejs/plugin-react'
+import { defineConfig } from 'vite'
+
+export default defineConfig({
+  plugins: [react()],
+  build: {
+    outDir: '../static',
+    emptyOutDir: true,
+    assetsInlineLimit: 0, // the page's Content-Security-Policy allows no data: URLs
+  },
+  server: { proxy: { '/api': 'http://127.0.0.1:8000' } }, // `npm run dev` beside a running server
+})

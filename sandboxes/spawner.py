@@ -1,0 +1,116 @@
+"""Starts the processes of sandboxes, from a thread that outlives them, and ends them."""
+
+import asyncio
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import anyio
+
+from sandboxes.inside.processes import children, send_signal
+
+T = TypeVar("T")
+END_S = 5.0  # the agent kills what runs and removes its directory
+STDERR_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start one agent. Its descriptors are passed on and closed here once it runs."""
+
+    argv: tuple[str, ...]
+    executable: str
+    uid: int | None = None  # the user and group to become first; only root can
+    fds: tuple[int, ...] = field(default=())
+
+
+class AgentProcess:
+    """A started agent (or the bwrap around it): its socket, its messages, and its certain end."""
+
+    def __init__(self, popen: "subprocess.Popen[bytes]", end: socket.socket, messages: int, spawner: "Spawner") -> None:
+        self.socket = end
+        self._popen = popen
+        self._messages = messages
+        self._pidfd = os.pidfd_open(popen.pid)
+        self._spawner = spawner  # must not be collected first: its thread's end would kill this process
+        self._over = anyio.Lock()
+
+    def messages(self) -> str:
+        """What the process has written to its stderr so far."""
+        with suppress(BlockingIOError):
+            return os.read(self._messages, STDERR_BYTES).decode(errors="replace").strip()
+        return ""
+
+    async def end(self) -> None:
+        """Waits for its end, which comes when its socket closes, and kills it where it does not come. Idempotent."""
+        async with self._over:
+            if self._popen.returncode is not None:
+                return
+            self.socket.close()
+            with anyio.move_on_after(END_S):
+                await anyio.wait_readable(self._pidfd)
+            if self._popen.poll() is None:
+                for pid in (*children(self._popen.pid), self._popen.pid):
+                    send_signal(pid, 9)
+                await anyio.wait_readable(self._pidfd)
+            self._popen.wait()
+            os.close(self._pidfd)
+            os.close(self._messages)
+
+
+class Spawner:
+    """One thread that starts processes.
+
+    PR_SET_PDEATHSIG (bwrap's --die-with-parent) counts the starting thread as the parent, not the process: started
+    from a pool thread that idles out, sandboxes would die with it. It spares the loop the milliseconds, too.
+    """
+
+    def __init__(self, prepare: Callable[[], None] | None = None) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="envhub-spawner", initializer=prepare)
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Calls `function` in the thread; not interrupted by cancellation, so that no process is lost."""
+        with anyio.CancelScope(shield=True):
+            result = await asyncio.wrap_future(self._thread.submit(function))
+        return result
+
+    async def start(self, plan: Callable[[], Launch]) -> AgentProcess:
+        """
+        Raises:
+            OSError: the program cannot be started.
+        """
+        return await self.run(lambda: self._start(plan()))
+
+    def _start(self, launch: Launch) -> AgentProcess:
+        ours, theirs = socket.socketpair()
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        try:
+            popen = subprocess.Popen(
+                launch.argv,
+                executable=launch.executable,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=writing,
+                cwd="/",
+                env={},
+                pass_fds=launch.fds,
+                start_new_session=True,
+                user=launch.uid,
+                group=launch.uid,
+                extra_groups=None if launch.uid is None else (),
+            )
+            return AgentProcess(popen, ours, reading, self)
+        except OSError:
+            ours.close()
+            os.close(reading)
+            raise
+        finally:
+            theirs.close()
+            for fd in (writing, *launch.fds):
+                os.close(fd)

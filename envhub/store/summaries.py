@@ -1,0 +1,78 @@
+"""How the summaries of groups and rollouts begin, and what the events of a rollout make of its own."""
+
+from dataclasses import replace
+
+from envhub.contracts.events import GroupSubmitted, RolloutEnded, RolloutStarted
+from envhub.contracts.ids import EnvironmentId, TaskId
+from envhub.contracts.members import MemberState
+from envhub.contracts.store import GroupSummary, RolloutSummary
+from envhub.contracts.turn import NO_VERSION, Turn
+from envhub.store.text import well_formed
+
+
+def submitted(event: GroupSubmitted) -> GroupSummary:
+    rollout = event.request.rollout
+    return GroupSummary(
+        group_id=event.group_id,
+        run_id=event.run_id,
+        number=event.number,
+        environment=EnvironmentId(well_formed(rollout.environment.id)),
+        task_id=TaskId(well_formed(rollout.task.id)),
+        members=(MemberState.QUEUED,) * event.request.k,
+        closed=False,
+        deliveries=0,
+    )
+
+
+def started(event: RolloutStarted) -> RolloutSummary:
+    return RolloutSummary(
+        rollout_id=event.rollout_id,
+        run_id=event.run_id,
+        group_id=event.group_id,
+        member=event.member,
+        attempt=event.attempt,
+        parent=event.parent,
+        root=event.root,
+        environment=EnvironmentId(well_formed(event.request.environment.id)),
+        task_id=TaskId(well_formed(event.request.task.id)),
+        status=None,
+        truncated_by="",
+        reward=None,
+        failure=None,
+        failure_message="",
+        requeued=False,
+        turns=0,
+        prompt_tokens=0,
+        sampled_tokens=0,
+        version_min=NO_VERSION,
+        version_max=NO_VERSION,
+        started_at=event.at,
+        ended_at=None,
+    )
+
+
+def with_turn(rollout: RolloutSummary, turn: Turn) -> RolloutSummary:
+    versions = [span.policy_version for span in turn.spans if span.sampled]
+    if rollout.version_min != NO_VERSION:
+        versions += [rollout.version_min, rollout.version_max]
+    return replace(
+        rollout,
+        turns=rollout.turns + 1,
+        prompt_tokens=rollout.prompt_tokens + len(turn.delta_ids),
+        sampled_tokens=rollout.sampled_tokens + len(turn.output_ids),
+        version_min=min(versions, default=NO_VERSION),
+        version_max=max(versions, default=NO_VERSION),
+    )
+
+
+def ended(rollout: RolloutSummary, event: RolloutEnded) -> RolloutSummary:
+    return replace(
+        rollout,
+        status=event.status,
+        truncated_by=well_formed(event.truncated_by),
+        reward=None if event.score is None else event.score.scalar,
+        failure=None if event.failure is None else event.failure.boundary,
+        failure_message="" if event.failure is None else well_formed(event.failure.message),
+        requeued=event.requeued,
+        ended_at=event.at,
+    )

@@ -1,0 +1,9 @@
+"""Text that UTF-8 can carry."""
+
+
+def well_formed(text: str) -> str:
+    """The text with lone surrogates, which agents do send in JSON escapes and no UTF-8 can carry, made U+FFFD.
+
+    The same as ECMA-262 String.prototype.toWellFormed: a pair of surrogates becomes the character it stands for.
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

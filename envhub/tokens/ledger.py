@@ -1,0 +1,177 @@
+"""Ledger: a rollout's live graph of messages and their exact ids, so that nothing recorded is ever rendered again."""
+
+import json
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+
+from envhub.contracts.ids import PolicyId
+from envhub.contracts.messages import Message, Role
+from envhub.contracts.toolset import ToolSpec
+from envhub.contracts.turn import Ids, Turn
+from envhub.tokens.chat import ChatRenderer
+from envhub.tokens.tool_calls import canonical, describe
+
+RootKey: TypeAlias = tuple[PolicyId, str]  # tokens differ between policies, and the tools are part of the first prompt
+
+
+class Fork(StrEnum):
+    """Why a turn does not continue the newest one of its policy."""
+
+    NONE = ""
+    BRANCH = "branch"  # another continuation of a recorded point: a retry, a parallel try, a dropped reply
+    EDITED = "edited"  # the history holds replies that were not recorded there: rewritten, summarised, inserted
+    TOOLS = "tools"  # the same beginning with other tools
+    UNRELATED = "unrelated"  # no beginning in common: a side call, a sub-agent
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompt:
+    """What one call sends to the engine, and where it hangs in the graph."""
+
+    index: int  # of the call
+    root: RootKey
+    parent: int | None
+    fork: Fork
+    messages: tuple[Message, ...]  # new since the parent
+    delta_ids: Ids  # int32 [D]: the ids of these messages
+    prompt_ids: Ids  # int32 [P]: prompt and output of the parent, then the delta
+
+
+@dataclass(slots=True, eq=False)
+class _Recorded:
+    """A turn with its parent. Only the tip of a branch keeps its ids in one piece."""
+
+    turn: Turn
+    parent: "_Recorded | None"
+    whole_ids: Ids | None  # int32 [P + T]: prompt and output
+
+    def pieces(self) -> list[Ids]:
+        """Prompt and output, to be concatenated."""
+        pieces: list[Ids] = []
+        at: _Recorded | None = self
+        while at is not None and at.whole_ids is None:
+            pieces += (at.turn.output_ids, at.turn.delta_ids)
+            at = at.parent
+        if at is not None and at.whole_ids is not None:
+            pieces.append(at.whole_ids)
+        return pieces[::-1]
+
+
+@dataclass(slots=True, eq=False)
+class _Node:
+    """A conversation up to here."""
+
+    recorded: _Recorded | None = None  # the newest turn whose prompt and response it is
+    children: dict[Hashable, "_Node"] = field(default_factory=dict)
+    latest: "tuple[Message, _Node] | None" = None  # the same object comes again at every call: no key is needed
+
+    def find(self, message: Message) -> "_Node | None":
+        if self.latest is not None and self.latest[0] is message:
+            return self.latest[1]
+        return self.children.get(canonical(message)) if self.children else None
+
+    def grow(self, message: Message) -> "_Node":
+        child = self.children.setdefault(canonical(message), _Node())
+        self.latest = (message, child)
+        return child
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """How far a conversation is known."""
+
+    node: _Node
+    known: int  # messages
+    recorded: _Recorded | None  # the deepest turn on the way
+    covered: int  # messages up to that turn's response
+
+
+class Ledger:
+    """One per rollout. A history that was rewritten becomes a new branch; nothing recorded ever changes."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._roots: dict[RootKey, _Node] = {}
+        self._turns: dict[int, tuple[_Recorded, _Node]] = {}
+        self._newest: dict[PolicyId, int] = {}
+        self._tools: tuple[Sequence[ToolSpec], str] = ((), "[]")
+
+    def prepare(
+        self, policy_id: PolicyId, renderer: ChatRenderer, messages: Sequence[Message], tools: Sequence[ToolSpec]
+    ) -> Prompt:
+        """The prompt of the next call: the deepest recorded turn whose prompt and response `messages` begins with, id
+        for id, and only what is new rendered after it. The call's index is spent, whatever becomes of the call.
+
+        Raises:
+            Fault: "policy", the chat template refused the conversation.
+        """
+        index, self._calls = self._calls, self._calls + 1
+        root = (policy_id, self._tools_key(tools))
+        match = _walk(self._roots.get(root, _Node()), messages)
+        new, recorded = tuple(messages[match.covered :]), match.recorded
+        if recorded is None:
+            known, rendered = [], renderer.first(new, tools)
+        else:
+            ended_by = renderer.ended_by(recorded.turn.output_ids)
+            known, rendered = recorded.pieces(), renderer.extend(new, tools, ended_by=ended_by)
+        delta = np.array(rendered, dtype=np.int32)
+        return Prompt(
+            index=index,
+            root=root,
+            parent=None if recorded is None else recorded.turn.index,
+            fork=self._fork(root, match, messages),
+            messages=new,
+            delta_ids=delta,
+            prompt_ids=np.concatenate((*known, delta)),
+        )
+
+    def commit(self, prompt: Prompt, turn: Turn) -> None:
+        """Records the turn that answered `prompt`: later conversations may continue it."""
+        parent, node = None, self._roots.setdefault(prompt.root, _Node())
+        if prompt.parent is not None:
+            parent, node = self._turns[prompt.parent]
+            parent.whole_ids = None
+        for message in (*prompt.messages, turn.response):
+            node = node.grow(message)
+        recorded = _Recorded(turn, parent, np.concatenate((prompt.prompt_ids, turn.output_ids)))
+        if node.recorded is None or node.recorded.turn.index < turn.index:
+            node.recorded = recorded
+        self._turns[turn.index] = (recorded, node)
+        self._newest[turn.policy_id] = max(turn.index, self._newest.get(turn.policy_id, -1))
+
+    def _fork(self, root: RootKey, match: _Match, messages: Sequence[Message]) -> Fork:
+        policy_id, _ = root
+        newest = self._newest.get(policy_id)
+        if newest is None or (match.recorded is not None and match.recorded.turn.index == newest):
+            return Fork.NONE
+        if not match.known:
+            return Fork.TOOLS if self._known_with_other_tools(root, messages) else Fork.UNRELATED
+        rewritten = any(message.role is Role.ASSISTANT for message in messages[match.known :])
+        return Fork.EDITED if rewritten else Fork.BRANCH
+
+    def _known_with_other_tools(self, root: RootKey, messages: Sequence[Message]) -> bool:
+        others = (node for (policy_id, tools), node in self._roots.items() if policy_id == root[0] and tools != root[1])
+        return any(node.find(message) for message in messages[:1] for node in others)
+
+    def _tools_key(self, tools: Sequence[ToolSpec]) -> str:
+        known, key = self._tools
+        if tools is not known:
+            key = json.dumps([describe(tool) for tool in tools], sort_keys=True, default=dict)
+            self._tools = (tools, key)
+        return key
+
+
+def _walk(node: _Node, messages: Sequence[Message]) -> _Match:
+    recorded, covered, known = None, 0, 0
+    for message in messages:
+        child = node.find(message)
+        if child is None:
+            break
+        node, known = child, known + 1
+        if node.recorded is not None:
+            recorded, covered = node.recorded, known
+    return _Match(node, known, recorded, covered)

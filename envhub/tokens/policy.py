@@ -1,0 +1,161 @@
+"""TokenPolicy: a Policy over any engine of tokens, whose every call becomes a Turn with its exact tokens."""
+
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import replace
+from itertools import accumulate
+from typing import cast
+
+import numpy as np
+
+from envhub.contracts.engine import EngineChunk, EngineRequest, Model
+from envhub.contracts.ids import PolicyId, RolloutId, derive_seed
+from envhub.contracts.messages import Role
+from envhub.contracts.policy import Action, PolicyInput
+from envhub.contracts.turn import Finish, Sampling, Span, Timings, Turn
+from envhub.errors import Boundary, EngineFault, Truncated, boundary
+from envhub.tokens.answer import Answer
+from envhub.tokens.chat import ChatRenderer
+from envhub.tokens.ledger import Ledger, Prompt
+
+RETRIES = 2  # of one call, after a retryable fault of the engine or an answer that can't be recorded
+
+
+class TokenPolicy:
+    """One policy in one rollout. Calls may run side by side.
+
+    A call is recorded whole, once its answer is complete and checked; a call that failed or was cancelled leaves
+    nothing but a gap in the indices.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        renderer: ChatRenderer,
+        ledger: Ledger,
+        *,
+        policy_id: PolicyId,
+        rollout_id: RolloutId,
+        trainable: bool,
+        sampling: Sampling,
+        seed: int,
+        record: Callable[[Turn], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._model = model
+        self._renderer = renderer
+        self._ledger = ledger
+        self._policy_id = policy_id
+        self._rollout_id = rollout_id
+        self._trainable = trainable
+        self._sampling = sampling
+        self._seed = seed
+        self._record = record
+        self._clock = clock
+
+    async def act(self, input: PolicyInput) -> Action:
+        """The model's next message.
+
+        Raises:
+            Truncated: "context", the conversation fills the model's context.
+            Fault: "policy", the chat template refused the conversation; "engine", it failed, or answered three times
+                what can't be recorded.
+        """
+        with boundary(Boundary.POLICY):
+            prompt = self._ledger.prepare(self._policy_id, self._renderer, input.messages, input.tools)
+        sampling = self._enforced(input.sampling or self._sampling, prompt)
+        sampling, answer = await self._answer(prompt, sampling)
+        turn = self._turn(input, prompt, sampling, answer)
+        self._ledger.commit(prompt, turn)
+        self._record(turn)
+        return Action(
+            turn.response,
+            turn.finish,
+            turn.index,
+            prompt_tokens=len(prompt.prompt_ids),
+            output_tokens=len(turn.output_ids),
+        )
+
+    def _enforced(self, asked: Sampling, prompt: Prompt) -> Sampling:
+        """What was asked for, within the context that is left, with the seed of this call."""
+        left = self._model.engine.context_tokens - len(prompt.prompt_ids)
+        if left <= 0:
+            raise Truncated("context")
+        seed = derive_seed(self._seed, "turn", prompt.index) if asked.seed is None else asked.seed
+        return replace(asked, max_tokens=min(asked.max_tokens, left), seed=seed)
+
+    async def _answer(self, prompt: Prompt, sampling: Sampling) -> tuple[Sampling, Answer]:
+        """A complete answer, with the sampling that gave it. Every retry has a seed of its own, lest it fail alike."""
+        first = sampling
+        for retry in range(1, RETRIES + 1):
+            try:
+                return sampling, await self._generate(prompt, sampling, retry - 1)
+            except EngineFault as fault:
+                if not fault.retryable:
+                    raise
+            sampling = replace(first, seed=derive_seed(first.seed or 0, "retry", retry))
+        return sampling, await self._generate(prompt, sampling, RETRIES)
+
+    async def _generate(self, prompt: Prompt, sampling: Sampling, retry: int) -> Answer:
+        request = EngineRequest(
+            request_id=f"{self._rollout_id}/{prompt.index}/{retry}",
+            prompt_ids=prompt.prompt_ids,
+            sampling=sampling,
+            stop_ids=self._renderer.stop_ids,
+        )
+        answer = Answer(sampling.max_tokens, started_at=self._clock())
+        with boundary(Boundary.ENGINE):
+            # Engine's contract: its iterator can be closed early.
+            stream = cast(AsyncGenerator[EngineChunk, None], self._model.engine.generate(request))
+            async with aclosing(stream) as chunks:
+                async for chunk in chunks:
+                    answer.add(chunk, at=self._clock())
+            answer.end()
+        return answer
+
+    def _turn(self, input: PolicyInput, prompt: Prompt, sampling: Sampling, answer: Answer) -> Turn:
+        ids = np.array(answer.ids, dtype=np.int32)
+        text_ids = answer.ids if self._renderer.ended_by(ids) is None else answer.ids[:-1]
+        with boundary(Boundary.ENGINE):  # an id outside the vocabulary has no text
+            text = self._model.tokenizer.decode(text_ids)
+        return Turn(
+            index=prompt.index,
+            policy_id=self._policy_id,
+            parent=prompt.parent,
+            fork=prompt.fork.value,
+            messages=prompt.messages,
+            tools=tuple(tool.name for tool in input.tools),
+            delta_ids=prompt.delta_ids,
+            output_ids=ids,
+            logprobs=np.array(answer.logprobs, dtype=np.float32),
+            spans=tuple(self._spans(prompt, sampling, answer)),
+            response=self._renderer.form.parse(text, f"c{prompt.index:06}"),
+            finish=self._finish(prompt, answer),
+            sampling=sampling,
+            asked=input.asked,
+            logprob_kind="exact" if self._model.exact else "inexact",
+            timings=Timings(answer.started_at, answer.first_token_at, self._clock()),
+        )
+
+    def _spans(self, prompt: Prompt, sampling: Sampling, answer: Answer) -> Iterator[Span]:
+        """One for each run of tokens of one policy version."""
+        ends = accumulate(tokens for _, tokens in answer.runs)
+        for (version, tokens), end in zip(answer.runs, ends, strict=True):
+            yield Span(
+                start=end - tokens,
+                end=end,
+                role=Role.ASSISTANT,
+                sampled=True,
+                trainable=self._trainable,
+                policy_id=self._policy_id,
+                policy_version=version,
+                temperature=sampling.temperature,
+                turn=prompt.index,
+            )
+
+    def _finish(self, prompt: Prompt, answer: Answer) -> Finish:
+        """A length that the context imposed is the context's."""
+        finish = answer.end()
+        full = len(prompt.prompt_ids) + len(answer.ids) >= self._model.engine.context_tokens
+        return Finish.CONTEXT if finish is Finish.LENGTH and full else finish

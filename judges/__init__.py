@@ -1,1 +1,5 @@
-"""Reward functions and judges; usable alone."""
+"""Reward functions and judges, usable alone: `from judges import exact, number`."""
+
+from judges.text import exact, number
+
+__all__ = ["exact", "number"]

@@ -1,0 +1,136 @@
+"""@tool: makes a method of a Toolset callable by a model; Tool: one such method, with its schema and its limits."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar, overload
+
+import anyio
+import msgspec
+
+from envhub.contracts.messages import JsonObject
+from envhub.contracts.toolset import ToolResult, ToolSpec
+from envhub.errors import Boundary, Fault, UsageError, boundary
+from envhub.toolsets.docstring import Docstring
+from envhub.toolsets.signature import BadArguments, Signature
+from envhub.toolsets.threads import Threads
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MARK = "__envhub_tool__"
+TOOL_THREADS = Threads("tools", 64)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolLimits:
+    """What one call may take.
+
+    Raises:
+        UsageError: a limit that is not positive.
+    """
+
+    timeout_s: float = 60.0
+    max_bytes: int = 16 * 1024  # of the result's text; the rest is counted and cut
+
+    def __post_init__(self) -> None:
+        for name in ("timeout_s", "max_bytes"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"@tool({name}={getattr(self, name)}): it must be positive")
+
+
+@overload
+def tool(function: F, /) -> F: ...
+@overload
+def tool(*, timeout_s: float = 60.0, max_bytes: int = 16 * 1024) -> Callable[[F], F]: ...
+def tool(function: F | None = None, /, *, timeout_s: float = 60.0, max_bytes: int = 16 * 1024) -> F | Callable[[F], F]:
+    """Marks a method, sync or async, as a tool. A sync one runs in a thread, so it may block.
+
+    Raises:
+        UsageError: a limit that is not positive.
+    """
+    limits = ToolLimits(timeout_s, max_bytes)
+
+    def mark(method: F) -> F:
+        setattr(method, MARK, limits)
+        return method
+
+    return mark if function is None else mark(function)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One method that a model may call."""
+
+    spec: ToolSpec
+    function: Callable[..., Any]  # takes the toolset first
+    signature: Signature
+    limits: ToolLimits
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], owner: str) -> "Tool":
+        """The tool that a marked method of class `owner` is.
+
+        Raises:
+            UsageError: a parameter has no hint, or one that is not JSON.
+        """
+        docs = Docstring.parse(function.__doc__ or "")
+        signature = Signature.of(function, f"{owner}.{function.__name__}", docs)
+        spec = ToolSpec(function.__name__, docs.summary, signature.json_schema())
+        return cls(spec, function, signature, getattr(function, MARK))
+
+    async def call(self, toolset: object, arguments: JsonObject) -> ToolResult:
+        """The result, cut to its bound. Wrong arguments, exceptions and timeouts are error results.
+
+        Raises:
+            Fault: the platform failed.
+        """
+        try:
+            given = self.signature.check(arguments)
+        except BadArguments as error:
+            return self._error(str(error))
+        result: ToolResult | None = None
+        with anyio.move_on_after(self.limits.timeout_s):
+            result = await self._run(toolset, given)
+        return result or self._error(f"stopped: it took longer than {self.limits.timeout_s:g} s")
+
+    async def _run(self, toolset: object, arguments: dict[str, object]) -> ToolResult:
+        call = partial(self.function, toolset, **arguments)
+        try:
+            with boundary(Boundary.TOOL):
+                value = await call() if iscoroutinefunction(self.function) else await TOOL_THREADS.run(call)
+                return self._result(value)
+        except Fault as fault:
+            if not _own_mistake(fault):
+                raise
+            return self._error(fault.message)
+
+    def _result(self, value: object) -> ToolResult:
+        if isinstance(value, ToolResult):
+            return ToolResult(self._cut(value.content), value.is_error)
+        return ToolResult(self._cut(value if isinstance(value, str) else _dump(value)))
+
+    def _error(self, message: str) -> ToolResult:
+        return ToolResult(self._cut(f"{self.spec.name}: {message}"), is_error=True)
+
+    def _cut(self, text: str) -> str:
+        return cut(text, self.limits.max_bytes)
+
+
+def cut(text: str, max_bytes: int) -> str:
+    """The text, or its first bytes and a note of how many there were. Lone surrogates, which no tokenizer can read,
+    become question marks."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= max_bytes:
+        return data.decode()
+    return f"{data[:max_bytes].decode('utf-8', 'ignore')}\n[cut: the first {max_bytes} of {len(data)} bytes]"
+
+
+def _dump(value: object) -> str:
+    return json.dumps(msgspec.to_builtins(value), ensure_ascii=False)
+
+
+def _own_mistake(fault: Fault) -> bool:
+    """Whether boundary() made this fault of an exception of the tool; a Fault that the tool raised itself passes."""
+    return type(fault) is Fault and fault.boundary is Boundary.TOOL and fault.__cause__ is not None

@@ -1,0 +1,126 @@
+import anyio
+import anyio.lowlevel
+import pytest
+
+from envhub.contracts.environment import Environment, Observation, StepResult
+from envhub.contracts.ids import EnvironmentId
+from envhub.contracts.rollout import EnvironmentRef
+from envhub.environments.pool import EnvironmentPool
+from envhub.errors import Boundary, Fault, SandboxFault, UnknownName
+
+pytestmark = pytest.mark.anyio
+REF = EnvironmentRef(EnvironmentId("test/it-v0"))
+
+
+class Counted(Environment):
+    alive = 0
+
+    def __init__(self) -> None:
+        Counted.alive += 1
+
+    async def reset(self, task, *, seed, ctx):
+        return Observation(task.prompt)
+
+    async def step(self, action):
+        return StepResult(terminated=True)
+
+    async def close(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        Counted.alive -= 1
+
+
+class Failing(Counted):
+    async def close(self) -> None:
+        raise OSError("disk gone")
+
+
+class Hanging(Counted):
+    async def close(self) -> None:
+        await anyio.sleep_forever()
+
+
+@pytest.fixture(autouse=True)
+def none_alive():
+    Counted.alive = 0
+
+
+async def test_instance_is_closed_after_success_failure_and_cancel(register):
+    register(Counted)
+    pool = EnvironmentPool()
+    async with pool.lease(REF) as environment:
+        assert isinstance(environment, Counted)
+        assert Counted.alive == 1
+    with pytest.raises(SandboxFault):
+        async with pool.lease(REF):
+            raise SandboxFault("died")
+    with anyio.move_on_after(0.01) as scope:
+        async with pool.lease(REF):
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert Counted.alive == 0
+
+
+async def test_cap_is_held_and_the_wait_has_a_deadline(register):
+    register(Counted, max_live=2)
+    pool = EnvironmentPool(wait_s=0.05)
+    async with pool.lease(REF), pool.lease(REF):
+        with pytest.raises(Fault, match=r"max_live=2 and none became free within 0\.05 s") as caught:
+            async with pool.lease(REF):
+                pass
+        assert (caught.value.boundary, caught.value.retryable) == (Boundary.ENVIRONMENT, True)
+    async with pool.lease(REF):
+        assert Counted.alive == 1
+
+
+async def test_waiting_lease_gets_the_place_that_becomes_free(register):
+    register(Counted, max_live=1)
+    pool = EnvironmentPool(wait_s=5)
+    most = 0
+
+    async def use() -> None:
+        nonlocal most
+        async with pool.lease(REF):
+            most = max(most, Counted.alive)
+            await anyio.sleep(0.001)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(use)
+    assert (most, Counted.alive) == (1, 0)
+
+
+async def test_factory_that_raises_is_the_environments_fault_and_frees_its_place(register):
+    def broken() -> Environment:
+        raise FileNotFoundError("no data set")
+
+    register(broken, max_live=1)
+    pool = EnvironmentPool(wait_s=0.05)
+    for _ in range(2):
+        with pytest.raises(Fault, match="FileNotFoundError: no data set") as caught:
+            async with pool.lease(REF):
+                pass
+        assert caught.value.boundary is Boundary.ENVIRONMENT
+
+
+async def test_close_that_fails_or_hangs_is_told(register):
+    register(Failing)
+    with pytest.raises(Fault, match="OSError: disk gone"):
+        async with EnvironmentPool().lease(REF):
+            pass
+    register(Hanging)
+    with pytest.raises(Fault, match=r"did not close within 0\.01 s"):
+        async with EnvironmentPool(close_s=0.01).lease(REF):
+            pass
+
+
+async def test_close_that_fails_does_not_hide_what_failed_before(register):
+    register(Failing)
+    with pytest.raises(SandboxFault, match="died first"):
+        async with EnvironmentPool().lease(REF):
+            raise SandboxFault("died first")
+
+
+async def test_unknown_environment_is_told_before_anything_is_made():
+    with pytest.raises(UnknownName, match="no environment 'test/none-v0'"):
+        async with EnvironmentPool().lease(EnvironmentRef(EnvironmentId("test/none-v0"))):
+            pass

@@ -55,8 +55,8 @@ GOLD = "42"
 QUESTION = "question " + "q" * 18  # with the template's own tokens 64 ids a turn, like the result below
 RESULT = "r" * 44
 TEMPLATE = (
-    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool.function.name }}{% endfor %}<|im_end|>\n{% endif %}"
-    + CHATML_TEMPLATE
+    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool.function.name }}{% endfor %}<|im_end|>\n"
+    "{% endif %}" + CHATML_TEMPLATE
 )
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from importlib.util import find_spec
 
 import anyio
@@ -128,7 +129,9 @@ async def open_run(
         await store.append(rest.opening)
         recorder = await stack.enter_async_context(open_recorder(store))
         platform = Platform(
-            policies={TRAINED: ServedPolicy(model, ChatRenderer.of(model))},
+            policies={
+                TRAINED: ServedPolicy(model, ChatRenderer.of(model, now=datetime.fromtimestamp(rest.started_at)))
+            },
             environments=EnvironmentPool(),
             slots=Slots(settings.max_running),
             recorder=recorder,
@@ -161,7 +164,7 @@ async def _beginning(settings: Settings, job: Job | None, store: TraceStore) -> 
     if any(run.run_id == run_id for run in await store.runs()):
         raise UsageError(f"{settings.database} has a run '{run_id}' already; choose another id, or --resume {run_id}")
     started = RunStarted(run_id, time.time(), settings.seed, {"job": asdict(job) if job else None})
-    return Leftover(run_id, settings.seed, started.settings, opening=[started])
+    return Leftover(run_id, started.at, started.seed, started.settings, opening=[started])
 
 
 def _recorded_job(rest: Leftover) -> Job | None:

@@ -22,22 +22,26 @@ from envhub.monitor.verify import VerifyReport
 from envhub.monitor.verify import verify as verify_store
 from envhub.registry import sandboxes
 
+COUNTED = ("runs", "rollouts", "rows", "spans", "turns", "sampled_tokens", "events")
+
 
 def verify(run: RunOption = "", database: options.Database = "envhub.db", as_json: options.AsJson = False) -> None:
     """Check every recorded token, span and state against the invariants. Exit code 1 where one is broken."""
     report = anyio.run(_verify, database, RunId(run) if run else None, backend_options=LOOP)
     if as_json:
-        print_json({"ok": not report.findings, **_counts(report), "findings": [_finding(f) for f in report.findings]})
+        print_json({"ok": report.ok, **asdict(report)})
     else:
-        out.print(
-            "checked  " + ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in _counts(report).items())
-        )
-        for finding in report.findings:
-            out.print(
-                f"[red]broken[/]   invariant {finding.invariant}, {escape(finding.where)}: {escape(finding.message)}"
-            )
-        out.print("[green]found    nothing[/]" if not report.findings else f"found    {len(report.findings)}")
-    sys.exit(1 if report.findings else 0)
+        _show(report)
+    sys.exit(0 if report.ok else 1)
+
+
+def _show(report: VerifyReport) -> None:
+    counts = [f"{getattr(report, what):,} {what.replace('_', ' ')}" for what in COUNTED]
+    out.print(f"checked  {', '.join(counts)}")
+    for finding in report.findings:
+        place = escape(f"invariant {finding.invariant}, {finding.where}: {finding.message}")
+        out.print(f"[red]broken[/]   {place}")
+    out.print(f"[red]found    {len(report.findings)}[/]" if report.findings else "[green]found    nothing[/]")
 
 
 async def _verify(database: str, run_id: RunId | None) -> VerifyReport:

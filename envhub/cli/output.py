@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+PIPE_WIDTH = 160  # columns where the other end is no terminal, so that nothing is cut for want of one
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 
 
 def fail(message: str) -> None:
@@ -29,9 +31,10 @@ def print_json(value: object) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
     """A plain table; the columns named in `right` hold numbers."""
-    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
-        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        last = column == columns[-1]  # which alone gives way in a narrow terminal
+        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=not last)
     for row in rows:
         drawn.add_row(*(escape(cell) for cell in row))
     return drawn

@@ -196,10 +196,11 @@ def _facts(line: Line) -> dict[str, object]:
 
 
 def _row(name: str, line: Line) -> tuple[str, ...]:
-    rollouts = f"{line.rollouts:,}" + (f" + {line.children:,} children" if line.children else "")
-    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in line.outcomes.most_common())
+    outcomes = [f"{count:,} {outcome}" for outcome, count in line.outcomes.most_common()]
+    if line.children:
+        outcomes.append(f"and {line.children:,} children")
     reward, rate = number(line.mean_reward), number(line.tokens_per_s, 0)
-    return name, str(line.groups), rollouts, reward, f"{line.tokens:,}", rate, outcomes
+    return name, str(line.groups), f"{line.rollouts:,}", reward, f"{line.tokens:,}", rate, ", ".join(outcomes)
 
 
 def _own_name() -> str:

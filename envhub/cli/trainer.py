@@ -47,4 +47,4 @@ async def _show(process: Process) -> None:
     with suppress(anyio.EndOfStream, anyio.IncompleteRead):
         while True:
             line = await lines.receive_until(b"\n", MAX_LINE)
-            err.print(f"[cyan]trainer[/] {escape(line.decode(errors='replace').rstrip())}")
+            err.print(f"[cyan]trainer[/] {escape(line.decode(errors='replace').rstrip())}", soft_wrap=True)

@@ -5,8 +5,9 @@ Invariants:
 - At most `max_live` instances of an id are alive; who waits longer than `wait_s` for one fails.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from typing import TypeAlias
 
 import anyio
 from anyio import CancelScope, Semaphore
@@ -16,6 +17,8 @@ from envhub.contracts.ids import EnvironmentId
 from envhub.contracts.rollout import EnvironmentRef
 from envhub.errors import Boundary, Fault, boundary
 from envhub.registry import EnvironmentSpec, environments
+
+Waiting: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class EnvironmentPool:
@@ -27,31 +30,36 @@ class EnvironmentPool:
         self._places: dict[EnvironmentId, Semaphore] = {}
 
     @asynccontextmanager
-    async def lease(self, ref: EnvironmentRef) -> AsyncIterator[Environment]:
-        """An instance of its own for the holder.
+    async def lease(self, ref: EnvironmentRef, *, waiting: Waiting = nullcontext) -> AsyncIterator[Environment]:
+        """An instance of its own for the holder. While it waits for a place it is within `waiting()`, so that it can
+        lend what it holds to those who have one.
 
         Raises:
             UnknownName: no such environment.
             Fault: environment: it could not be made or closed, or no place was free in time.
         """
         spec = environments.get(ref.id)
-        async with self._place(spec):
+        async with self._place(spec, waiting):
             with boundary(Boundary.ENVIRONMENT):
                 environment = spec.factory(**ref.kwargs)
             async with self._closing(environment, spec.id):
                 yield environment
 
     @asynccontextmanager
-    async def _place(self, spec: EnvironmentSpec) -> AsyncIterator[None]:
+    async def _place(self, spec: EnvironmentSpec, waiting: Waiting) -> AsyncIterator[None]:
         if spec.max_live is None:
             yield
             return
         places = self._places.setdefault(spec.id, Semaphore(spec.max_live))
-        await self._acquire(places, spec)
-        try:
+        async with AsyncExitStack() as held:
+            try:
+                places.acquire_nowait()
+                held.callback(places.release)
+            except anyio.WouldBlock:
+                async with waiting():
+                    await self._acquire(places, spec)
+                    held.callback(places.release)
             yield
-        finally:
-            places.release()
 
     async def _acquire(self, places: Semaphore, spec: EnvironmentSpec) -> None:
         try:

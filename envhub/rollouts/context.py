@@ -15,6 +15,7 @@ from envhub.contracts.outcome import Outcome
 from envhub.contracts.policy import Action, Policy, PolicyInput
 from envhub.contracts.rollout import RolloutRequest
 from envhub.contracts.sandbox import Sandbox, SandboxSpec
+from envhub.contracts.turn import Finish
 from envhub.errors import Boundary, Fault, Truncated, UnknownName, UsageError
 from envhub.rollouts.live import LiveRollout
 from envhub.tokens.policy import TokenPolicy
@@ -151,8 +152,9 @@ class BudgetedPolicy:
     async def act(self, input: PolicyInput) -> Action:
         tokens_left = self._context.spend_turn()
         sampling = input.sampling or self._context.request.sampling
-        if sampling.max_tokens > tokens_left:
-            sampling = replace(sampling, max_tokens=tokens_left)
-        action = await self._inner.act(replace(input, sampling=sampling))
+        within = replace(sampling, max_tokens=min(sampling.max_tokens, tokens_left))
+        action = await self._inner.act(replace(input, sampling=within))
         self._context.spend_tokens(action.output_tokens)
+        if action.finish is Finish.LENGTH and within.max_tokens < sampling.max_tokens:
+            raise Truncated("budget")  # which cut this turn, not its own length
         return action

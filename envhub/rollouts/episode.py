@@ -50,7 +50,8 @@ async def _played(live: LiveRollout) -> tuple[str, Score]:
     """Acts and is judged, in one environment; returns what truncated it ("" for nothing) and its score."""
     request = live.start.request
     with boundary(Boundary.OPERATOR):
-        async with live.leases, live.platform.environments.lease(request.environment) as environment:
+        environments = live.platform.environments
+        async with live.leases, environments.lease(request.environment, waiting=live.slot.lend) as environment:
             truncated_by = await _acted(live, RecordedEnvironment(environment, live))
             judge = judges.get(request.judge) if request.judge else environment.judge
             ctx = RolloutContext(live, run_child, for_judge=True)

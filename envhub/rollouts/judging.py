@@ -1,12 +1,16 @@
 """Judging: one score from whatever judges a rollout, or a Fault("judge"); never a made-up number."""
 
+from functools import partial
+
 import anyio
-from anyio import to_thread
 
 from envhub.contracts.context import Context
 from envhub.contracts.judge import Judge, RewardFunction
 from envhub.contracts.score import JudgeInput, Score
 from envhub.errors import Boundary, JudgeFault, Truncated, boundary
+from envhub.toolsets.threads import Threads
+
+REWARD_THREADS = Threads("reward", 8)  # more would wait for each other: reward functions mostly hold the GIL
 
 
 async def judged(judge: Judge | RewardFunction | None, input: JudgeInput, ctx: Context, *, deadline_s: float) -> Score:
@@ -30,6 +34,6 @@ async def judged(judge: Judge | RewardFunction | None, input: JudgeInput, ctx: C
 async def _score(judge: Judge | RewardFunction, input: JudgeInput, ctx: Context) -> Score:
     if not callable(judge):
         return await judge.score(input, ctx)
-    # A thread that runs over the deadline is abandoned: Python can't kill it, it can only not be waited for.
-    given = await to_thread.run_sync(judge, input, abandon_on_cancel=True)
+    # A call that runs over the deadline is abandoned: Python can't kill a thread, only not wait for it.
+    given = await REWARD_THREADS.run(partial(judge, input))
     return given if isinstance(given, Score) else Score(float(given))

@@ -14,7 +14,7 @@ from envhub.contracts.events import Event
 from envhub.contracts.store import TraceStore
 from envhub.errors import StoreError
 
-MAX_BATCH = 2_000  # events a transaction: enough to amortise it, few enough that a flush doesn't wait long
+MAX_BATCH = 500  # events a transaction: enough to amortise it, few enough that encoding them doesn't hold the loop
 
 
 class Recorder:

@@ -41,6 +41,7 @@ class Leftover:
     """What is left to do of a run; of a new one, nothing yet."""
 
     run_id: RunId
+    started_at: float
     seed: int
     settings: JsonObject = field(default_factory=dict)
     running: list[RolloutGroup] = field(default_factory=list)
@@ -109,7 +110,7 @@ class _Reading:
 
     def leftover(self, started: RunStarted) -> Leftover:
         now = time.time()
-        rest = Leftover(self.run_id, started.seed, started.settings)
+        rest = Leftover(self.run_id, started.at, started.seed, started.settings)
         rest.versions, rest.submitted = self.versions, self.submitted
         # Children first: a parent's end comes after the ends of all below it.
         for id in sorted(self.live, key=lambda id: id.count("."), reverse=True):

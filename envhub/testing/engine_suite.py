@@ -1,0 +1,148 @@
+"""EngineSuite: what every engine does. Subclass it, override the fixture `model`, and let pytest collect it."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from itertools import count
+
+import anyio
+import numpy as np
+import pytest
+
+from envhub.contracts.engine import EngineChunk, EngineRequest, Model
+from envhub.contracts.turn import Finish, Sampling
+from envhub.errors import EngineFault
+
+DEADLINE_S = 60.0
+PROMPT = "Once upon a time there was a fox who told long stories. One day it said:"
+_numbers = count()
+
+
+def request_of(model: Model, text: str = PROMPT, *, max_tokens: int = 24, seed: int = 7) -> EngineRequest:
+    """A request to continue `text` at temperature 1."""
+    prompt = np.array(model.tokenizer.encode(text), np.int32)
+    sampling = Sampling(max_tokens=max_tokens, seed=seed)
+    return EngineRequest(f"request-{next(_numbers)}", prompt, sampling, model.tokenizer.stop_ids)
+
+
+async def collect(model: Model, request: EngineRequest) -> list[EngineChunk]:
+    """All chunks of a request."""
+    with anyio.fail_after(DEADLINE_S):
+        return [chunk async for chunk in model.engine.generate(request)]
+
+
+def open_stream(model: Model, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
+    """The chunks of a request, as something that can be closed early."""
+    chunks = model.engine.generate(request)
+    assert isinstance(chunks, AsyncGenerator)
+    return chunks
+
+
+def ids_of(chunks: list[EngineChunk]) -> list[int]:
+    return [index for chunk in chunks for index in chunk.ids.tolist()]
+
+
+@pytest.mark.anyio
+class EngineSuite:
+    """The model under test must have more to say on the prompt of `request_of` than a few tokens."""
+
+    @pytest.fixture
+    def model(self) -> Model:
+        raise NotImplementedError("override the fixture `model` with the model under test")
+
+    @pytest.fixture(autouse=True)
+    async def closed(self, model: Model) -> AsyncIterator[None]:
+        yield
+        await model.engine.close()
+
+    async def test_each_id_has_a_logprob_that_is_finite_and_not_positive(self, model: Model) -> None:
+        for chunk in await collect(model, request_of(model)):
+            assert chunk.ids.dtype == np.int32
+            assert chunk.logprobs.dtype == np.float32
+            assert chunk.ids.shape == chunk.logprobs.shape == (len(chunk.ids),)
+            assert np.isfinite(chunk.logprobs).all()
+            assert (chunk.logprobs <= 0).all()
+
+    async def test_only_the_last_chunk_has_a_finish(self, model: Model) -> None:
+        *others, last = await collect(model, request_of(model))
+        assert last.finish is not None
+        assert all(chunk.finish is None and len(chunk.ids) for chunk in others)
+
+    async def test_max_tokens_end_the_output(self, model: Model) -> None:
+        chunks = await collect(model, request_of(model, max_tokens=2))
+        assert len(ids_of(chunks)) == 2
+        assert chunks[-1].finish is Finish.LENGTH
+
+    async def test_a_stop_id_ends_the_output_and_is_part_of_it(self, model: Model) -> None:
+        request = request_of(model)
+        ids = ids_of(await collect(model, request))
+        stop = ids[len(ids) // 2]
+        stopping = EngineRequest("stopping", request.prompt_ids, request.sampling, frozenset({stop}))
+        chunks = await collect(model, stopping)
+        *before, last = ids_of(chunks)
+        assert last == stop
+        assert stop not in before
+        assert chunks[-1].finish is Finish.STOP
+
+    async def test_the_same_seed_samples_the_same_ids(self, model: Model) -> None:
+        first, second = [await collect(model, request_of(model, seed=3)) for _ in range(2)]
+        assert ids_of(first) == ids_of(second)
+
+    async def test_a_prompt_that_fills_the_context_is_a_fault_that_no_retry_mends(self, model: Model) -> None:
+        prompt = np.zeros(model.engine.context_tokens, np.int32)
+        with pytest.raises(EngineFault) as caught:
+            await collect(model, EngineRequest("long", prompt, Sampling(seed=1), model.tokenizer.stop_ids))
+        assert not caught.value.retryable
+
+    async def test_a_full_context_ends_the_output(self, model: Model) -> None:
+        request = request_of(model, max_tokens=1000)
+        prompt = np.resize(request.prompt_ids, model.engine.context_tokens - 3)
+        chunks = await collect(model, EngineRequest("near", prompt, request.sampling, request.stop_ids))
+        assert len(ids_of(chunks)) == 3
+        assert chunks[-1].finish is Finish.CONTEXT
+
+    async def test_forty_requests_at_once_are_all_answered(self, model: Model) -> None:
+        answers: dict[int, list[EngineChunk]] = {}
+
+        async def ask(seed: int) -> None:
+            answers[seed] = await collect(model, request_of(model, seed=seed, max_tokens=4))
+
+        async with anyio.create_task_group() as tasks:
+            for seed in range(40):
+                tasks.start_soon(ask, seed)
+        assert all(answers[seed][-1].finish is not None for seed in range(40))
+
+    async def test_closing_iterators_early_frees_their_slots(self, model: Model) -> None:
+        for seed in range(40):
+            async with aclosing(open_stream(model, request_of(model, seed=seed, max_tokens=1000))) as chunks:
+                await anext(chunks)
+        assert await collect(model, request_of(model, max_tokens=4))
+
+    async def test_cancelling_a_consumer_leaves_the_others_alone(self, model: Model) -> None:
+        answers: list[list[EngineChunk]] = []
+
+        async def ask() -> None:
+            answers.append(await collect(model, request_of(model)))
+
+        async def give_up(scope: anyio.CancelScope) -> None:
+            with scope:
+                async for _ in model.engine.generate(request_of(model, seed=8)):
+                    scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            tasks.start_soon(give_up, anyio.CancelScope())
+        assert answers[0][-1].finish is not None
+
+    async def test_closing_ends_running_generations_with_a_fault(self, model: Model) -> None:
+        chunks = model.engine.generate(request_of(model, max_tokens=1000))
+        await anext(chunks)
+        await model.engine.close()
+        with pytest.raises(EngineFault), anyio.fail_after(DEADLINE_S):
+            async for _ in chunks:
+                pass
+
+    async def test_a_closed_engine_generates_nothing_and_closes_again(self, model: Model) -> None:
+        await model.engine.close()
+        await model.engine.close()
+        with pytest.raises(EngineFault):
+            await collect(model, request_of(model))

@@ -1,0 +1,157 @@
+"""Deliveries and a Control in memory, with groups made up or given: what a feed serves where there is no run."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+
+import anyio
+import numpy as np
+
+from envhub.contracts.delivery import ClosedGroup, Delivery, RunState
+from envhub.contracts.ids import (
+    TRAINED,
+    EnvironmentId,
+    GroupId,
+    LeaseId,
+    PolicyId,
+    PolicyVersion,
+    RunId,
+    group_id,
+    member_rollout_id,
+)
+from envhub.contracts.members import MemberCounts, MemberState
+from envhub.contracts.messages import Role
+from envhub.contracts.outcome import Outcome, Status
+from envhub.contracts.rollout import EnvironmentRef, GroupRequest, RolloutRequest
+from envhub.contracts.score import Score
+from envhub.contracts.task import Task
+from envhub.contracts.trajectory import Row, Trajectory
+from envhub.contracts.turn import Span
+from envhub.errors import LeaseLost, UsageError
+
+RUN = RunId("run")
+
+
+def closed_group(
+    number: int, rewards: Iterable[float] = (0.0, 1.0), *, prompt: int = 3, sampled: int = 4
+) -> ClosedGroup:
+    """A group with a member of one row for each reward: `prompt` tokens, then `sampled` trainable ones."""
+    group = group_id(RUN, number)
+    spans = (
+        Span(0, prompt, Role.USER, turn=0),
+        Span(prompt, prompt + sampled, Role.ASSISTANT, True, True, TRAINED, PolicyVersion(0), 1.0, 0),
+    )
+    logprobs = np.zeros(prompt + sampled, np.float32)
+    logprobs[prompt:] = -0.5
+    row = Row(np.arange(prompt + sampled, dtype=np.int32), logprobs, spans, turns=(0,))
+    outcomes = tuple(
+        Outcome(member_rollout_id(group, member, 0), Status.COMPLETED, Trajectory((row,)), Score(reward))
+        for member, reward in enumerate(rewards)
+    )
+    task = Task.ask(f"task {number}")
+    request = GroupRequest(RolloutRequest(EnvironmentRef(EnvironmentId("fake/env-v0")), task), k=len(outcomes))
+    return ClosedGroup(RUN, group, number, request, tuple(range(len(outcomes))), outcomes, PolicyVersion(0))
+
+
+class FakeDeliveries:
+    """Deliveries and Control over the groups given. Leases expire when told to, not by a clock.
+
+    Raises:
+        UsageError: from announce, a version below the newest; from submit, always: the groups are closed already.
+    """
+
+    def __init__(self, groups: Iterable[ClosedGroup], *, lease_s: float = 60.0) -> None:
+        self.waiting = deque(groups)
+        self.leased: dict[LeaseId, ClosedGroup] = {}
+        self.acked: list[GroupId] = []
+        self.returned: list[tuple[GroupId, str]] = []
+        self.consumers: list[str] = []  # of every lease, in order
+        self.most_leased = 0
+        self.waiters = 0  # consumers that wait for a group now
+        self.versions: dict[PolicyId, PolicyVersion] = {}
+        self._lease_s = lease_s
+        self._now = 0.0
+        self._counts: Counter[GroupId] = Counter()
+        self._submitted = sum(len(group.members) for group in self.waiting)
+        self._sizes = {group.group_id: len(group.members) for group in self.waiting}
+        self._changed = anyio.Event()
+
+    async def lease(self, consumer: str) -> Delivery | None:
+        if not await self._any_waiting():
+            return None
+        group = self.waiting.popleft()
+        self._counts[group.group_id] += 1
+        count = self._counts[group.group_id]
+        lease_id = LeaseId(f"{group.group_id}/{count}")
+        self.leased[lease_id] = group
+        self.most_leased = max(self.most_leased, len(self.leased))
+        self.consumers.append(consumer)
+        self._notify()
+        return Delivery(lease_id, group, count, self._deadline())
+
+    async def ack(self, lease_id: LeaseId) -> None:
+        self.acked.append(self._take(lease_id).group_id)
+
+    async def nack(self, lease_id: LeaseId, reason: str) -> None:
+        group = self._take(lease_id)
+        self.returned.append((group.group_id, reason))
+        self.waiting.appendleft(group)
+
+    async def extend(self, lease_id: LeaseId) -> float:
+        self._holder(lease_id)
+        return self._deadline()
+
+    async def expire(self, lease_id: LeaseId) -> None:
+        """Ends a lease as its deadline would."""
+        await self.nack(lease_id, "expired")
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Waits for what a lease that is given or ends will make true."""
+        while not condition():
+            await self._changed.wait()
+
+    async def submit(self, request: GroupRequest) -> GroupId:
+        raise UsageError("the fake delivers the groups it was made with; give it more of them")
+
+    async def cancel(self, group_id: GroupId) -> None:
+        self.waiting = deque(group for group in self.waiting if group.group_id != group_id)
+
+    async def announce(self, policy_id: PolicyId, version: PolicyVersion) -> None:
+        newest = self.versions.get(policy_id, version)
+        if version < newest:
+            raise UsageError(f"version {version} of policy '{policy_id}' is older than {newest}, the newest announced")
+        self.versions[policy_id] = version
+
+    async def state(self) -> RunState:
+        acked = sum(self._sizes[group] for group in self.acked)
+        counts = {MemberState.ACKED: acked, MemberState.SCORED: self._submitted - acked}
+        return RunState(RUN, MemberCounts(self._submitted, counts), dict(self.versions))
+
+    async def _any_waiting(self) -> bool:
+        """Waits until there is a group to lease; False where there will be none."""
+        self.waiters += 1
+        self._notify()
+        try:
+            while not self.waiting and self.leased:
+                await self._changed.wait()
+        finally:
+            self.waiters -= 1
+        return bool(self.waiting)
+
+    def _deadline(self) -> float:
+        self._now += 1.0
+        return self._now + self._lease_s
+
+    def _holder(self, lease_id: LeaseId) -> ClosedGroup:
+        if lease_id not in self.leased:
+            raise LeaseLost(f"lease '{lease_id}' expired, was returned, or was never given")
+        return self.leased[lease_id]
+
+    def _take(self, lease_id: LeaseId) -> ClosedGroup:
+        group = self._holder(lease_id)
+        del self.leased[lease_id]
+        self._notify()
+        return group
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()

@@ -1,0 +1,289 @@
+"""Groups close with what their members did; faults are outcomes, never rewards; every member is accounted for."""
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import TypeAlias
+
+import anyio
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envhub.contracts.events import GroupClosed, RolloutEnded, RolloutStarted, TurnRecorded
+from envhub.contracts.ids import PolicyId
+from envhub.contracts.members import MemberState
+from envhub.contracts.outcome import Outcome, Status
+from envhub.contracts.rollout import EnvironmentRef, GroupRequest, Limits
+from envhub.contracts.turn import Sampling, Timings
+from envhub.engines.scripted import ScriptInput
+from envhub.errors import Boundary, EngineFault, UnknownName, UsageError
+from envhub.monitor.verify import verify
+from envhub.store.memory_store import MemoryTraceStore
+from envhub.testing.runs import ScriptedRun, open_scripted_run, request
+from tests.rollouts.worlds import ENDLESS, HANG, ONE, RESET, STEP, THREE, branching_task
+
+pytestmark = pytest.mark.anyio
+
+
+def step(asked: ScriptInput) -> str:
+    return f"step {asked.seed % 1000}"
+
+
+async def only(run: ScriptedRun, group: GroupRequest) -> Outcome:
+    (outcome,) = await run.play(group)
+    return outcome
+
+
+async def test_a_group_closes_when_all_its_members_have_ended() -> None:
+    async with open_scripted_run(step) as run:
+        outcomes = await run.play(request("test/walk-v0", k=4, task=THREE))
+        assert [outcome.reward for outcome in outcomes] == [3.0] * 4
+        assert [outcome.usage.turns for outcome in outcomes] == [3] * 4
+        assert len({outcome.response for outcome in outcomes}) > 1  # members sample with seeds of their own
+        events = await run.events()
+        assert [event.members for event in events if isinstance(event, GroupClosed)] == [(0, 1, 2, 3)]
+        members = await run.members()
+    assert members.of(MemberState.ACKED) == 4
+    assert members.drained
+
+
+@pytest.mark.parametrize(("task", "where"), [(RESET, Boundary.ENVIRONMENT), (STEP, Boundary.ENVIRONMENT)])
+async def test_what_breaks_is_a_failure_of_its_boundary_and_no_reward(task: int, where: Boundary) -> None:
+    async with open_scripted_run(step) as run:
+        outcome = await only(run, request("test/walk-v0", task=task))
+        members = await run.members()
+        report = await verify(run.store)
+    assert outcome.status is Status.FAILED
+    assert outcome.failure is not None
+    assert outcome.failure.boundary is where
+    assert outcome.reward is None
+    assert members.of(MemberState.FAILED) == 1
+    assert not report.findings
+
+
+async def test_an_engine_that_dies_is_an_engine_failure() -> None:
+    def die(asked: ScriptInput) -> str:
+        raise ConnectionError("no engine")
+
+    async with open_scripted_run(die) as run:
+        outcome = await only(run, request("test/walk-v0"))
+    assert outcome.failure is not None
+    assert outcome.failure.boundary is Boundary.ENGINE
+
+
+@pytest.mark.parametrize("judge", ["nan", "outage", "slow"])
+async def test_a_judge_without_a_score_fails_the_member(judge: str) -> None:
+    async with open_scripted_run(step) as run:
+        group = request("test/judged-v0", limits=Limits(deadline_s=0.2))
+        environment = EnvironmentRef(group.rollout.environment.id, {"judge": judge})
+        outcome = await only(run, replace(group, rollout=replace(group.rollout, environment=environment)))
+    assert outcome.status is Status.FAILED
+    assert outcome.failure is not None
+    assert outcome.failure.boundary is Boundary.JUDGE
+    assert outcome.score is None
+    assert len(outcome.trajectory.rows) == 1  # what was sampled is kept
+
+
+async def test_a_failed_member_leaves_a_short_group_whose_statistics_it_never_enters() -> None:
+    seen: set[int] = set()
+
+    def fail_first(asked: ScriptInput) -> str:
+        seen.add(asked.seed)
+        if len(seen) <= 3:  # the first member's call and its retries, each with a seed of its own
+            raise EngineFault("down")
+        return "step"
+
+    async with open_scripted_run(fail_first, max_running=1) as run:
+        outcomes = await run.play(request("test/walk-v0", k=3))
+        closed = [event for event in await run.events() if isinstance(event, GroupClosed)]
+        members = await run.members()
+    assert [outcome.status for outcome in outcomes] == [Status.FAILED, Status.COMPLETED, Status.COMPLETED]
+    assert closed[0].members == (1, 2)
+    assert (members.of(MemberState.FAILED), members.of(MemberState.ACKED)) == (1, 2)
+
+
+async def test_a_retryable_failure_is_tried_again_and_both_tries_are_kept() -> None:
+    calls = 0
+
+    def fail_first_try(asked: ScriptInput) -> str:
+        nonlocal calls
+        calls += 1
+        if calls <= 3:
+            raise EngineFault("down")
+        return "step"
+
+    async with open_scripted_run(fail_first_try) as run:
+        outcome = await only(run, request("test/walk-v0", max_tries=2))
+        ended = [event for event in await run.events() if isinstance(event, RolloutEnded)]
+    assert outcome.status is Status.COMPLETED
+    assert [event.rollout_id for event in ended] == ["test-0-0-0", "test-0-0-1"]
+    assert [event.requeued for event in ended] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("task", "limits", "sampling", "reason"),
+    [
+        (ENDLESS, Limits(max_turns=3), Sampling(), "turns"),
+        (ENDLESS, Limits(max_tokens=20), Sampling(), "budget"),
+        (HANG, Limits(deadline_s=0.1), Sampling(), "deadline"),
+        (THREE, Limits(), Sampling(max_tokens=2), "length"),
+    ],
+)
+async def test_a_limit_truncates_and_the_rest_is_judged(
+    task: int, limits: Limits, sampling: Sampling, reason: str
+) -> None:
+    async with open_scripted_run(step) as run:
+        outcome = await only(run, request("test/walk-v0", task=task, limits=limits, sampling=sampling))
+    assert outcome.truncated_by == reason
+    assert outcome.status is Status.TRUNCATED
+    assert outcome.score is not None
+    assert outcome.usage.sampled_tokens <= limits.max_tokens
+
+
+async def test_a_cancelled_group_is_accounted_for_and_frees_its_slots() -> None:
+    async with open_scripted_run(step, max_running=2) as run:
+        group = await run.manager.start(request("test/walk-v0", k=4, task=HANG))
+        await anyio.wait_all_tasks_blocked()
+        await run.manager.cancel(group.id)
+        members = await run.members()
+        assert run.slots.free == 2
+        report = await verify(run.store)
+    assert members.of(MemberState.CANCELLED) == 4
+    assert not report.findings
+
+
+async def test_leaving_a_run_early_records_what_was_running_and_queues_it_again() -> None:
+    store = MemoryTraceStore()
+    with anyio.CancelScope() as scope:
+        async with open_scripted_run(step, store=store) as run:
+            await run.manager.start(request("test/walk-v0", k=2, task=HANG))
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+    (summary,) = await store.runs()
+    assert summary.members.conserved
+    assert summary.members.of(MemberState.QUEUED) == 2
+    assert not (await verify(store)).findings
+
+
+async def test_unknown_names_are_refused_before_anything_is_submitted() -> None:
+    async with open_scripted_run(step) as run:
+        good = request("test/walk-v0")
+        for bad in (
+            replace(good.rollout, policy_id=PolicyId("nobody")),
+            replace(good.rollout, agent="nobody"),
+            replace(good.rollout, judge="nobody"),
+        ):
+            with pytest.raises(UnknownName, match="nobody"):
+                await run.manager.start(GroupRequest(bad))
+        assert (await run.members()).submitted == 0
+
+
+def test_numbers_that_cannot_work_are_refused() -> None:
+    good = request("test/walk-v0")
+    with pytest.raises(UsageError, match="k is 0"):
+        replace(good, k=0)
+    with pytest.raises(UsageError, match="max_turns is 0"):
+        Limits(max_turns=0)
+
+
+async def test_an_older_version_than_the_newest_announced_is_refused() -> None:
+    async with open_scripted_run(step) as run:
+        await run.manager.announce(PolicyId("policy"), 3)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="below the newest"):
+            await run.manager.announce(PolicyId("policy"), 2)  # type: ignore[arg-type]
+        await run.play(request("test/walk-v0"))
+        closed = [event for event in await run.events() if isinstance(event, GroupClosed)]
+    assert closed[0].policy_version == 3
+
+
+Shape: TypeAlias = Sequence["Shape"]
+shapes: st.SearchStrategy[Shape] = st.recursive(st.just(()), lambda below: st.lists(below, max_size=3), max_leaves=10)
+
+
+def size(shape: Shape) -> int:
+    return 1 + sum(map(size, shape))
+
+
+@settings(deadline=None, max_examples=30)
+@given(forest=st.lists(shapes, min_size=1, max_size=3), max_running=st.integers(1, 2))
+def test_random_trees_of_rollouts_end_with_every_child_accounted_for(forest: Sequence[Shape], max_running: int) -> None:
+    async def play() -> None:
+        async with open_scripted_run(step, max_running=max_running) as run:
+            with anyio.fail_after(20):
+                groups = []
+                for shape in forest:
+                    group = request("test/branching-v0")
+                    rollout = replace(group.rollout, task=branching_task(shape))
+                    groups.append(await run.manager.start(replace(group, rollout=rollout)))
+                for group in groups:
+                    await group.ended.wait()
+            for shape, group in zip(forest, groups, strict=True):
+                assert group.outcomes[0].reward == size(shape)
+                assert len(group.outcomes[0].tree()) == size(shape)
+            assert run.slots.free == max_running
+            events = await run.events()
+            started = {event.rollout_id for event in events if isinstance(event, RolloutStarted)}
+            ended = {event.rollout_id for event in events if isinstance(event, RolloutEnded)}
+            assert started == ended
+            assert len(started) == sum(map(size, forest))
+            assert not (await verify(run.store)).findings
+
+    anyio.run(play)
+
+
+async def test_a_tree_over_its_limit_is_an_error_to_the_parent_and_never_a_wait() -> None:
+    async with open_scripted_run(step) as run:
+        group = request("test/branching-v0", limits=Limits(max_live=3))
+        rollout = replace(group.rollout, task=branching_task([(), (), ()]))
+        with anyio.fail_after(5):
+            outcome = await only(run, replace(group, rollout=rollout))
+    assert outcome.failure is not None
+    assert "its limit is 3" in outcome.failure.message
+
+
+async def test_a_judge_may_start_rollouts_on_a_budget_of_its_own() -> None:
+    async with open_scripted_run(step, max_running=1) as run:
+        group = request("test/judged-v0", limits=Limits(max_turns=1))
+        environment = EnvironmentRef(group.rollout.environment.id, {"judge": "tree"})
+        outcome = await only(run, replace(group, rollout=replace(group.rollout, environment=environment)))
+    assert outcome.reward == 1.0
+    assert [child.rollout_id for child in outcome.children] == ["test-0-0-0.0"]
+    assert not any(span.trainable for row in outcome.children[0].trajectory.rows for span in row.spans)
+
+
+def comparable(value: object) -> object:
+    """A record without its times, to be compared bit for bit."""
+    if isinstance(value, np.ndarray):
+        return (value.dtype.str, value.tobytes())
+    if isinstance(value, Timings):
+        return None
+    if is_dataclass(value) and not isinstance(value, type):
+        timed = {"at", "started_at", "ended_at", "durations"}
+        return {
+            field.name: comparable(getattr(value, field.name)) for field in fields(value) if field.name not in timed
+        }
+    if isinstance(value, tuple):
+        return tuple(map(comparable, value))
+    return value
+
+
+async def trace(max_running: int) -> dict[str, list[object]]:
+    async with open_scripted_run(step, seed=7, max_running=max_running, latency_s=0.001) as run:
+        for task in (ONE, THREE):
+            await run.manager.start(request("test/walk-v0", k=3, task=task))
+        group = request("test/branching-v0", k=2)
+        rollout = replace(group.rollout, task=branching_task([((),), ()]))
+        await run.manager.start(replace(group, rollout=rollout))
+        await run.manager.finish()
+        by_rollout: dict[str, list[object]] = {}
+        for event in await run.events():
+            if isinstance(event, RolloutStarted | TurnRecorded | RolloutEnded):
+                by_rollout.setdefault(event.rollout_id, []).append((type(event).__name__, comparable(event)))
+    return by_rollout
+
+
+async def test_the_same_run_gives_the_same_trace_whatever_the_concurrency() -> None:
+    alone, crowded = await trace(1), await trace(8)
+    assert len(alone) == 14
+    assert alone == crowded

@@ -1,0 +1,74 @@
+"""kill -9 loses no member: what was finished is delivered, what was running is tried again, and the counts add up."""
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from envhub.contracts.events import GroupAcked, RolloutEnded
+from envhub.contracts.ids import RunId
+from envhub.contracts.members import MemberCounts, MemberState
+from envhub.contracts.store import TraceStore
+from envhub.errors import UsageError
+from envhub.monitor.verify import verify
+from envhub.store.sql_store import open_store
+from tests.rollouts.play_until_killed import JOB, play
+
+pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parents[2]
+MEMBERS = len(JOB.environments) * JOB.groups * JOB.k
+
+
+def kill_after(seconds: float, database: Path) -> None:
+    command = [sys.executable, "-m", "tests.rollouts.play_until_killed", str(database), "killed"]
+    process = subprocess.Popen(command, cwd=ROOT)
+    try:
+        while not database.exists() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(seconds)
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def counts(store: TraceStore) -> MemberCounts:
+    (summary,) = await store.runs()
+    return summary.members
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, seed: int) -> None:
+    database = tmp_path / "killed.db"
+    await anyio.to_thread.run_sync(kill_after, 0.6 + random.Random(seed).random() * 0.8, database)
+
+    store = await open_store(str(database))
+    before = await counts(store)
+    assert before.conserved
+    acked = {event.group_id async for event in store.events(RunId("killed")) if isinstance(event, GroupAcked)}
+    await store.close()
+
+    await play(str(database), "killed", resume=True)
+
+    store = await open_store(str(database))
+    after = await counts(store)
+    events = [event async for event in store.events(RunId("killed"))]
+    report = await verify(store)
+    await store.close()
+    assert after.submitted == MEMBERS
+    assert after.drained
+    assert not report.findings
+    acks = [event.group_id for event in events if isinstance(event, GroupAcked)]
+    assert len(acks) == len(set(acks))  # none twice
+    assert acked <= set(acks)
+    reasons = {event.failure.message for event in events if isinstance(event, RolloutEnded) and event.failure}
+    if before.of(MemberState.RUNNING):
+        assert "the process that ran it ended" in reasons
+
+
+async def test_a_run_that_is_not_there_cannot_go_on(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no run 'killed'"):
+        await play(str(tmp_path / "empty.db"), "killed", resume=True)

@@ -17,7 +17,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -117,7 +117,7 @@ class NullEngine:
         self._call = self._answer([PieceTokenizer.CALL_ID], stop)
         self._final = self._answer(tokenizer.encode(GOLD), stop)
 
-    async def generate(self, request: EngineRequest) -> AsyncIterator[EngineChunk]:
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
         await anyio.sleep(self._latency_s)
         turn = int(request.request_id.split("/")[1])
         yield self._final if turn == TURNS - 1 else self._call

@@ -1,6 +1,6 @@
 """Engine: token ids in; token ids with log probabilities out, streamed so that it can be cut."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,7 +35,7 @@ class Engine(Protocol):
     def context_tokens(self) -> int:
         """The most tokens that prompt and output may have together."""
 
-    def generate(self, request: EngineRequest) -> AsyncIterator[EngineChunk]:
+    def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
         """
         Raises:
             EngineFault: it failed. Retryable where another try may succeed.

@@ -10,6 +10,7 @@ from envhub.registry import environment
 from judges import number
 
 # SmolLM2-135M at temperature 1 is right in 15 % without an example and in 60 % with this one, and writes 12 tokens.
+EXAMPLE = (2, 3)
 EXAMPLES = (Message.user("What is 2 + 3?"), Message.assistant("2 + 3 = 5"))
 
 
@@ -19,8 +20,8 @@ def sum_task(a: int, b: int) -> Task:
 
 
 def one_digit_sums() -> list[Task]:
-    """All 100, in an order that is always the same and where any first few are a fair sample."""
-    pairs = [(a, b) for a in range(10) for b in range(10)]
+    """All but the example's, in an order that is always the same and where any first few are a fair sample."""
+    pairs = [(a, b) for a in range(10) for b in range(10) if (a, b) != EXAMPLE]
     Random(0).shuffle(pairs)
     return [sum_task(a, b) for a, b in pairs]
 

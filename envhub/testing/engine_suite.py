@@ -1,6 +1,6 @@
 """EngineSuite: what every engine does. Subclass it, override the fixture `model`, and let pytest collect it."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from itertools import count
 
@@ -28,13 +28,6 @@ async def collect(model: Model, request: EngineRequest) -> list[EngineChunk]:
     """All chunks of a request."""
     with anyio.fail_after(DEADLINE_S):
         return [chunk async for chunk in model.engine.generate(request)]
-
-
-def open_stream(model: Model, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
-    """The chunks of a request, as something that can be closed early."""
-    chunks = model.engine.generate(request)
-    assert isinstance(chunks, AsyncGenerator)
-    return chunks
 
 
 def ids_of(chunks: list[EngineChunk]) -> list[int]:
@@ -113,7 +106,7 @@ class EngineSuite:
 
     async def test_closing_iterators_early_frees_their_slots(self, model: Model) -> None:
         for seed in range(40):
-            async with aclosing(open_stream(model, request_of(model, seed=seed, max_tokens=1000))) as chunks:
+            async with aclosing(model.engine.generate(request_of(model, seed=seed, max_tokens=1000))) as chunks:
                 await anext(chunks)
         assert await collect(model, request_of(model, max_tokens=4))
 

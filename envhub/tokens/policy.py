@@ -1,15 +1,14 @@
 """TokenPolicy: a Policy over any engine of tokens, whose every call becomes a Turn with its exact tokens."""
 
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from itertools import accumulate
-from typing import cast
 
 import numpy as np
 
-from envhub.contracts.engine import EngineChunk, EngineRequest, Model
+from envhub.contracts.engine import EngineRequest, Model
 from envhub.contracts.ids import PolicyId, RolloutId, derive_seed
 from envhub.contracts.messages import Role
 from envhub.contracts.policy import Action, PolicyInput
@@ -106,9 +105,7 @@ class TokenPolicy:
         )
         answer = Answer(sampling.max_tokens, started_at=self._clock())
         with boundary(Boundary.ENGINE):
-            # Engine's contract: its iterator can be closed early.
-            stream = cast(AsyncGenerator[EngineChunk, None], self._model.engine.generate(request))
-            async with aclosing(stream) as chunks:
+            async with aclosing(self._model.engine.generate(request)) as chunks:
                 async for chunk in chunks:
                     answer.add(chunk, at=self._clock())
             answer.end()

@@ -1,6 +1,6 @@
 """A model whose tokens are bytes and whose answers are scripted, and the policy over it."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -97,7 +97,7 @@ class ScriptedEngine:
     requests: list[EngineRequest] = field(default_factory=list)
     running: int = 0
 
-    async def generate(self, request: EngineRequest) -> AsyncIterator[EngineChunk]:
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
         self.requests.append(request)
         self.running += 1
         try:

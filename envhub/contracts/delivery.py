@@ -37,7 +37,8 @@ class Deliveries(Protocol):
     """At-least-once delivery with stable group ids. On a lease that is gone every method raises LeaseLost."""
 
     async def lease(self, consumer: str) -> Delivery | None:
-        """Waits for a closed group; None once the run is over and nothing is left. Safe to cancel."""
+        """Waits for a closed group. None once the run is over and nothing is left, or nothing but what is held by
+        consumers who wait like this one: then they should settle what they hold. Safe to cancel."""
 
     async def ack(self, lease_id: LeaseId) -> None:
         """The group was consumed. Durable once it returns."""

@@ -5,10 +5,10 @@ comes late can't touch a newer delivery; a group leaves only as acked or as a de
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import anyio
@@ -47,10 +47,16 @@ class OwnConsumer:
         """Nothing is held back."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Ready:
     group: ClosedGroup
     deliveries: int  # so far
+
+
+@dataclass(frozen=True, slots=True)
+class _Leased:
+    delivery: Delivery
+    consumer: str
 
 
 class DeliveryQueue:
@@ -71,7 +77,9 @@ class DeliveryQueue:
         self._max_ready = max_ready
         self._clock = clock
         self._ready: deque[_Ready] = deque()
-        self._leased: dict[LeaseId, Delivery] = {}
+        self._leased: dict[LeaseId, _Leased] = {}
+        self._waiting: Counter[str] = Counter()  # consumers
+        self._dismissed: set[str] = set()  # consumers that were told to settle what they hold
         self._closed = False
         self._changed = anyio.Event()
 
@@ -95,14 +103,22 @@ class DeliveryQueue:
             await self._changed.wait()
 
     async def lease(self, consumer: str) -> Delivery | None:
-        while not self._ready:
-            if self.over:
-                return None
-            await self._changed.wait()
-        ready = self._ready.popleft()
-        delivery = self._deliver(ready, consumer)
+        self._waiting[consumer] += 1
+        self._notify()  # whoever holds groups and waits may now be waiting for nobody but itself
+        try:
+            while not self._ready:
+                if self.over:
+                    return None
+                if self._waits_for_waiters(consumer):
+                    self._dismissed.add(consumer)
+                    return None
+                await self._changed.wait()
+        finally:
+            self._waiting[consumer] -= 1
+        delivery = self._deliver(self._ready.popleft(), consumer)
         self._notify()
-        await self._recorder.flush()
+        with anyio.CancelScope(shield=True):  # it is leased: its consumer must come to know
+            await self._recorder.flush()
         return delivery
 
     async def ack(self, lease_id: LeaseId) -> None:
@@ -115,9 +131,9 @@ class DeliveryQueue:
         await self._recorder.flush()
 
     async def extend(self, lease_id: LeaseId) -> float:
-        delivery = self._live(lease_id)
+        leased = self._live(lease_id)
         deadline = self._clock() + self._lease_s
-        self._leased[lease_id] = Delivery(lease_id, delivery.group, delivery.count, deadline)
+        self._leased[lease_id] = replace(leased, delivery=replace(leased.delivery, deadline=deadline))
         return deadline
 
     async def expire(self) -> None:
@@ -130,41 +146,49 @@ class DeliveryQueue:
     def return_all(self, reason: str) -> None:
         """Returns every lease that is out."""
         while self._leased:
-            _, delivery = self._leased.popitem()
-            self._return(delivery, reason)
+            _, leased = self._leased.popitem()
+            self._return(leased.delivery, reason)
 
     def expire_now(self) -> None:
         """Returns the leases that have run out by now."""
         now = self._clock()
-        for lease_id in [lease_id for lease_id, lease in self._leased.items() if lease.deadline <= now]:
-            self._return(self._leased.pop(lease_id), "expired")
+        for lease_id in [lease_id for lease_id, leased in self._leased.items() if leased.delivery.deadline <= now]:
+            self._return(self._leased.pop(lease_id).delivery, "expired")
 
     def _until_next_deadline(self) -> float:
-        deadlines = [lease.deadline for lease in self._leased.values()]
+        deadlines = [leased.delivery.deadline for leased in self._leased.values()]
         return max(0.01, min(deadlines) - self._clock()) if deadlines else float("inf")
+
+    def _waits_for_waiters(self, consumer: str) -> bool:
+        """Nothing more will close, and all that is left is held by consumers who wait for more before they settle it:
+        by this one, and by nobody who is still at work. One who holds nothing waits on, in case a group comes back.
+        """
+        holders = {leased.consumer for leased in self._leased.values()}
+        idle = (self._waiting[holder] or holder in self._dismissed for holder in holders)
+        return self._closed and consumer in holders and all(idle)
 
     def _deliver(self, ready: _Ready, consumer: str) -> Delivery:
         count = ready.deliveries + 1
         group = ready.group
         lease_id = LeaseId(f"{group.group_id}@{count}")
         delivery = Delivery(lease_id, group, count, self._clock() + self._lease_s)
-        self._leased[lease_id] = delivery
+        self._leased[lease_id] = _Leased(delivery, consumer)
         self._recorder.emit(
             GroupLeased(group.run_id, self._clock(), group.group_id, lease_id, consumer, count, delivery.deadline)
         )
         return delivery
 
-    def _live(self, lease_id: LeaseId) -> Delivery:
-        delivery = self._leased.get(lease_id)
-        if delivery is None or delivery.deadline <= self._clock():
+    def _live(self, lease_id: LeaseId) -> _Leased:
+        leased = self._leased.get(lease_id)
+        if leased is None or leased.delivery.deadline <= self._clock():
             raise LeaseLost(f"lease '{lease_id}' has expired or was returned; the group goes to another delivery")
-        return delivery
+        return leased
 
     def _take_back(self, lease_id: LeaseId) -> Delivery:
-        delivery = self._live(lease_id)
+        leased = self._live(lease_id)
         del self._leased[lease_id]
         self._notify()
-        return delivery
+        return leased.delivery
 
     def _return(self, delivery: Delivery, reason: str) -> None:
         group = delivery.group

@@ -164,3 +164,33 @@ async def test_cancelling_a_waiting_consumer_loses_no_group(queue: DeliveryQueue
 async def test_a_group_of_an_earlier_process_keeps_its_count(queue: DeliveryQueue) -> None:
     await queue.put(group(0), deliveries=1)
     assert (await leased(queue)).count == 2
+
+
+async def test_who_holds_all_that_is_left_is_told_to_settle_it(queue: DeliveryQueue) -> None:
+    await queue.put(group(0))
+    delivery = await leased(queue)
+    queue.close()
+    with anyio.fail_after(5):
+        assert await queue.lease("trainer") is None
+    await queue.ack(delivery.lease_id)
+    assert queue.over
+
+
+async def test_consumers_that_wait_for_each_other_are_told_to_settle_what_they_hold(queue: DeliveryQueue) -> None:
+    await queue.put(group(0))
+    await queue.put(group(1))
+    await leased(queue, "one")
+    await leased(queue, "two")
+    queue.close()
+    ends: list[Delivery | None] = []
+
+    async def wait(consumer: str) -> None:
+        ends.append(await queue.lease(consumer))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait, "one")
+            await anyio.wait_all_tasks_blocked()
+            assert not ends  # the other is still at work, and its group may come back
+            tasks.start_soon(wait, "two")
+    assert ends == [None, None]

@@ -1,0 +1,1 @@
+"""The trainer feed: closed groups over gRPC, leased until they are acked."""

@@ -1,0 +1,142 @@
+"""Connection: the client's side of one stream. A broken one never comes back: the client opens another.
+
+A thread reads, so that granted groups arrive while the trainer computes, and so that a wait can time out.
+"""
+
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+import grpc
+
+from envhub.errors import UsageError
+from envhub.feed.address import is_loopback
+from envhub.feed.v1 import feed_pb2 as pb
+from envhub.feed.v1 import feed_pb2_grpc
+
+ANSWER_S = 30.0  # a server that takes longer to answer is taken for dead
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", 1 << 30),  # a group is one message; gRPC's own limit is 4 MiB
+    ("grpc.use_local_subchannel_pool", 1),  # each connection dials anew, without the back-off of the one before
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.keepalive_time_ms", 20_000),  # a server that vanished without a word is found in half a minute
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+# Dialling again would give the same answer.
+REFUSALS = {
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
+
+class Broken(Exception):
+    """The connection is gone; another may work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Where the server is and who calls it.
+
+    Raises:
+        UsageError: no consumer, or a token that would cross the network in the clear.
+    """
+
+    address: str
+    consumer: str
+    token: str | None = None
+    ca: bytes | None = None  # PEM of who vouches for the server; None: no TLS
+
+    def __post_init__(self) -> None:
+        if not self.consumer:
+            raise UsageError("consumer is empty; name this trainer process, like trainer-0")
+        if self.token and self.ca is None and not is_loopback(self.address.rpartition(":")[0]):
+            raise UsageError(
+                f"the token would cross the network to '{self.address}' in the clear; "
+                "give ca, the PEM of who vouches for the server, or tunnel to its loopback address"
+            )
+
+    def channel(self) -> grpc.Channel:
+        if self.ca is None:
+            return grpc.insecure_channel(self.address, options=OPTIONS)
+        return grpc.secure_channel(self.address, grpc.ssl_channel_credentials(self.ca), options=OPTIONS)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+
+class Connection:
+    """An open stream.
+
+    Raises:
+        Broken: nobody answered within `timeout_s`.
+        UsageError: the server refused: the token or the consumer is wrong.
+    """
+
+    def __init__(self, dial: Dial, timeout_s: float) -> None:
+        self._address = dial.address
+        self._outbox: SimpleQueue[pb.ClientMessage | None] = SimpleQueue()
+        self._inbox: SimpleQueue[pb.ServerMessage | grpc.RpcError | None] = SimpleQueue()  # bounded by the credit
+        self._channel = dial.channel()
+        stub = feed_pb2_grpc.RolloutsStub(self._channel)  # type: ignore[no-untyped-call]
+        self._call = stub.Stream(iter(self._outbox.get, None), metadata=dial.metadata)
+        Thread(target=self._read, name="envhub-feed", daemon=True).start()
+        try:
+            self.send(pb.ClientMessage(open=pb.Open(consumer=dial.consumer)))
+            self.receive(timeout_s)
+        except BaseException:
+            self.drop()
+            raise
+
+    def send(self, message: pb.ClientMessage) -> None:
+        """Queues the message; a connection that broke shows at the next receive."""
+        self._outbox.put(message)
+
+    def receive(self, timeout_s: float | None) -> pb.ServerMessage:
+        """The next message; None waits for as long as the server is alive.
+
+        Raises:
+            Broken: the connection is gone, or the time is over.
+            UsageError: the server refused the stream.
+        """
+        try:
+            message = self._inbox.get(timeout=timeout_s)
+        except Empty:
+            raise Broken(f"no answer within {timeout_s:g} s") from None
+        if isinstance(message, pb.ServerMessage):
+            return message
+        self._inbox.put(message)  # a break stays: the next receive meets it as well
+        if message is None:
+            raise Broken("the server ended the stream")
+        if message.code() in REFUSALS:
+            raise UsageError(f"the feed at {self._address} refused: {message.details()}") from message
+        raise Broken(f"{message.code().name}: {message.details()}") from message
+
+    def close(self) -> None:
+        """Ends the stream and waits until the server has taken back what is unsettled."""
+        self._outbox.put(None)
+        try:
+            while True:
+                self.receive(ANSWER_S)
+        except (Broken, UsageError):
+            self.drop()
+
+    def drop(self) -> None:
+        """Lets go of the connection without a word. Idempotent."""
+        self._outbox.put(None)
+        self._call.cancel()
+        self._channel.close()
+
+    def _read(self) -> None:
+        try:
+            for message in self._call:
+                self._inbox.put(message)
+            self._inbox.put(None)
+        except grpc.RpcError as error:
+            self._inbox.put(error)

@@ -1,0 +1,1 @@
+"""Generated from proto/envhub/feed/v1/feed.proto by `make proto`."""

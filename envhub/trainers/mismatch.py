@@ -1,0 +1,37 @@
+"""Mismatch: how far the policy being trained is from the one that sampled, on the tokens that train."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from envhub.trainers.batch import Floats, TokenBatch
+from envhub.trainers.objective import log_ratios
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """Estimates over trainable tokens, with w = pi_new / pi_old of a token that pi_old sampled."""
+
+    k1: float  # mean(-log w), nats: estimates KL(old || new), unbiased, may be negative
+    k3: float  # mean(w - 1 - log w), nats: the same KL, unbiased, never negative
+    ess: float  # (sum w)^2 / (n sum w^2): effective sample size as a share of n, 1/n to 1
+    max_ratio: float  # the largest w
+
+
+def mismatch(batch: TokenBatch, new_logprobs: Floats) -> Mismatch:
+    """The metrics at `new_logprobs`, float64 [T], nats. The share that eq. 1 masks is Objective.masked_share.
+
+    Raises:
+        UsageError: as of k25_objective.
+    """
+    log_w = log_ratios(batch, new_logprobs)[batch.trainable]
+    largest = log_w.max()
+    scaled = np.exp(log_w - largest)  # ess does not depend on a common factor
+    with np.errstate(over="ignore"):  # a ratio over 1e308 is told as infinite
+        w = np.exp(log_w)
+    return Mismatch(
+        k1=float(-log_w.mean()),
+        k3=float(np.mean(w - 1.0 - log_w)),
+        ess=float(scaled.sum() ** 2 / (scaled.size * np.sum(scaled**2))),
+        max_ratio=float(w.max()),
+    )

@@ -1,0 +1,128 @@
+"""What the feed refuses, and how it says so."""
+
+from contextlib import closing
+from functools import partial
+
+import anyio
+import anyio.to_thread
+import grpc
+import pytest
+
+from envhub.errors import UsageError
+from envhub.feed.client import FeedClient
+from envhub.feed.server import serve
+from envhub.feed.v1 import feed_pb2 as pb
+from envhub.feed.v1 import feed_pb2_grpc
+from envhub.testing.fake_deliveries import FakeDeliveries, closed_group
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
+
+in_thread = anyio.to_thread.run_sync
+
+
+def fake(groups: int) -> FakeDeliveries:
+    return FakeDeliveries(closed_group(number) for number in range(groups))
+
+
+def consume(address: str, *, credit: int = 2, **options) -> list[str]:
+    """Acks every group there is; returns those it was given."""
+    seen = []
+    with FeedClient(address, consumer="trainer", **options) as feed:
+        for lease in feed.groups(credit):
+            seen.append(lease.group_id)
+            assert lease.ack()
+    return seen
+
+
+@pytest.mark.parametrize("token", [None, "wrong"])
+async def test_wrong_token_is_refused(token):
+    run = fake(1)
+    async with serve(run, run, token="secret") as address:
+        with pytest.raises(UsageError, match="wrong or missing token"):
+            await in_thread(partial(consume, address, token=token))
+    assert run.consumers == []
+
+
+async def test_right_token_is_served():
+    run = fake(1)
+    async with serve(run, run, token="secret") as address:
+        assert await in_thread(partial(consume, address, token="secret")) == ["run-0"]
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"), [({}, "a token and TLS"), ({"token": "secret"}, "TLS")], ids=["bare", "token only"]
+)
+async def test_host_that_others_reach_needs_a_token_and_tls(options, missing):
+    run = fake(1)
+    with pytest.raises(UsageError, match=rf"host '0\.0\.0\.0' can be reached from other machines but {missing} is"):
+        async with serve(run, run, host="0.0.0.0", **options):
+            pass
+
+
+async def test_token_never_leaves_the_machine_in_the_clear():
+    with pytest.raises(UsageError, match="in the clear"):
+        FeedClient("trainer.example:50051", consumer="trainer", token="secret")
+
+
+async def test_port_in_use_is_named():
+    run = fake(1)
+    async with serve(run, run) as address:
+        port = int(address.rpartition(":")[2])
+        with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{port}"):
+            async with serve(run, run, port=port):
+                pass
+
+
+@pytest.mark.parametrize("credit", [0, 1025])
+async def test_credit_out_of_range_is_refused_before_anything_is_leased(credit):
+    run = fake(1)
+    async with serve(run, run) as address:
+        with pytest.raises(UsageError, match=f"credit is {credit}; it must be 1 to 1024"):
+            await in_thread(partial(consume, address, credit=credit))
+    assert run.consumers == []
+
+
+async def test_client_without_a_name_is_refused():
+    with pytest.raises(UsageError, match="consumer is empty"):
+        FeedClient("127.0.0.1:1", consumer="")
+
+
+def converse(address: str, *messages: pb.ClientMessage) -> list[pb.ServerMessage]:
+    """What a client that says just this is answered."""
+    with closing(grpc.insecure_channel(address)) as channel:
+        return list(feed_pb2_grpc.RolloutsStub(channel).Stream(iter(messages)))
+
+
+OPEN = pb.ClientMessage(open=pb.Open(consumer="raw"))
+
+
+@pytest.mark.parametrize(
+    ("messages", "rule"),
+    [
+        ([pb.ClientMessage(credit=pb.Credit(groups=1))], "first message must be an Open"),
+        ([], "first message must be an Open"),
+        ([OPEN, pb.ClientMessage(credit=pb.Credit(groups=0))], "it must grant 1 to 1024"),
+    ],
+    ids=["no Open", "nothing", "no groups"],
+)
+async def test_stream_that_breaks_a_rule_ends_with_that_rule(messages, rule):
+    run = fake(1)
+    async with serve(run, run) as address:
+        with pytest.raises(grpc.RpcError) as caught:
+            await in_thread(converse, address, *messages)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert rule in caught.value.details()
+
+
+async def test_commands_are_answered_in_their_order_and_the_stream_survives_refusals():
+    run = fake(0)
+    ack = pb.ClientMessage(ack=pb.Ack(lease_id="none"))
+    version = pb.ClientMessage(version=pb.Version(policy_id="p", version=1))
+    async with serve(run, run) as address:
+        opened, lost, again, unknown, done = await in_thread(
+            converse, address, OPEN, ack, OPEN, pb.ClientMessage(), version
+        )
+    assert opened.done == pb.Done()
+    assert (lost.notice.kind, lost.notice.lease_id) == (pb.Notice.KIND_LEASE_LOST, "none")
+    assert again.notice.kind == unknown.notice.kind == pb.Notice.KIND_REFUSED
+    assert done.WhichOneof("kind") == "done"

@@ -12,7 +12,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 quickstart: install web ## from a clone to rollouts that a trainer has consumed: three environments, a real model
-	@$(BIN)/envhub run envhub/arithmetic-v0 envhub/calculator-v0 envhub/delegate-v0 --groups 8 --k 4 \
+	@$(BIN)/envhub run envhub/arithmetic-v0 envhub/calculator-v0 envhub/delegate-v0 --groups 8 --k 4 --temperature 0.7 --max-tokens 96 \
 		--trainer "$(BIN)/python docs/examples/trainer_client.py"
 
 install: .venv/installed ## .venv with envhub and the weights of the quickstart

@@ -22,7 +22,7 @@ export function RolloutsPage() {
 
   const error = runs.error ?? page.error
   if (error?.status === 401) return <Problem error={error} />
-  const run = runs.data?.find((one) => one.run_id === filters.run) ?? (filters.run ? undefined : runs.data?.[0])
+  const run = runs.data?.find((one) => one.run_id === filters.run) ?? (filters.run ? undefined : newest(runs.data ?? []))
   return (
     <>
       <div className="title">
@@ -35,6 +35,11 @@ export function RolloutsPage() {
       {page.data ? <Listing page={page.data} filters={filters} /> : !error && <Loading what="rollouts" />}
     </>
   )
+}
+
+/** The newest run that has something to show: a server that was only started to look around has nothing. */
+function newest(runs: Run[]): Run | undefined {
+  return runs.find((run) => run.submitted > 0) ?? runs[0]
 }
 
 function Listing({ page, filters }: { page: RolloutPage; filters: Filters }) {

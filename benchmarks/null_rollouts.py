@@ -83,7 +83,7 @@ class Cost:
 
 class Look(Toolset):
     @tool
-    def look(self) -> str:
+    async def look(self) -> str:
         """Look."""
         return RESULT
 
@@ -103,7 +103,9 @@ class PieceTokenizer(ByteTokenizer):
     CALL_ID = 1_000
 
     def decode(self, ids: Sequence[int]) -> str:
-        return "".join(CALL if id == self.CALL_ID else super(PieceTokenizer, self).decode([id]) for id in ids)
+        if ids[0] == self.CALL_ID:
+            return CALL + super().decode(ids[1:])
+        return super().decode(ids)
 
 
 class NullEngine:

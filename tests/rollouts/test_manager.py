@@ -20,7 +20,9 @@ from envhub.engines.scripted import ScriptInput
 from envhub.errors import Boundary, EngineFault, UnknownName, UsageError
 from envhub.monitor.verify import verify
 from envhub.store.memory_store import MemoryTraceStore
+from envhub.testing.fake_sandbox import FakeBackend
 from envhub.testing.runs import ScriptedRun, open_scripted_run, request
+from sandboxes.pool import Pool
 from tests.rollouts.worlds import ENDLESS, HANG, ONE, RESET, STEP, THREE, branching_task
 
 pytestmark = pytest.mark.anyio
@@ -228,6 +230,36 @@ def test_random_trees_of_rollouts_end_with_every_child_accounted_for(forest: Seq
             assert started == ended
             assert len(started) == sum(map(size, forest))
             assert not (await verify(run.store)).findings
+
+    anyio.run(play)
+
+
+@settings(deadline=None, max_examples=30)
+@given(forest=st.lists(shapes, min_size=1, max_size=3), max_running=st.integers(1, 2), max_sandboxes=st.integers(1, 2))
+def test_random_trees_that_keep_sandboxes_end_without_a_deadlock(
+    forest: Sequence[Shape], max_running: int, max_sandboxes: int
+) -> None:
+    async def play() -> None:
+        backend = FakeBackend()
+        async with (
+            Pool(backend, max_live=max_sandboxes) as pool,
+            open_scripted_run(step, max_running=max_running, sandboxes=pool) as run,
+        ):
+            with anyio.fail_after(20):
+                for shape in forest:
+                    group = request("test/branching-v0")
+                    rollout = replace(group.rollout, task=branching_task(shape, sandbox=True))
+                    await run.manager.start(replace(group, rollout=rollout))
+                await run.manager.finish()
+            failures = [event.failure for event in await run.events() if isinstance(event, RolloutEnded)]
+            assert pool.live == 0
+            assert run.slots.free == max_running
+            assert not (await verify(run.store)).findings
+        assert backend.most <= max_sandboxes
+        assert all(sandbox.closed == 1 for sandbox in backend.made)
+        assert {failure.boundary for failure in failures if failure} <= {Boundary.SANDBOX}
+        if not any(forest):  # nobody waits for a child: a lease always comes back
+            assert not any(failures)
 
     anyio.run(play)
 

@@ -70,5 +70,5 @@ async def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, seed: int) 
 
 
 async def test_a_run_that_is_not_there_cannot_go_on(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no run 'killed'"):
+    with pytest.raises(UsageError, match="no database"):
         await play(str(tmp_path / "empty.db"), "killed", resume=True)

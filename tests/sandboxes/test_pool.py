@@ -11,54 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envhub.contracts.ids import RolloutId
-from envhub.contracts.sandbox import ExecRequest, ExecResult, Holder, Probe, Sandbox, SandboxSpec
+from envhub.contracts.sandbox import Holder, SandboxSpec
 from envhub.errors import LeaseUnavailable, SandboxFault, UsageError
+from envhub.testing.fake_sandbox import FakeBackend
 from sandboxes.pool import Pool
 
 pytestmark = pytest.mark.anyio
 SPEC = SandboxSpec()
-
-
-class FakeSandbox:
-    def __init__(self, backend: "FakeBackend") -> None:
-        self.closed = 0
-        self._backend = backend
-
-    async def exec(self, request: ExecRequest) -> ExecResult:
-        raise NotImplementedError
-
-    async def write(self, path: str, data: bytes) -> None:
-        raise NotImplementedError
-
-    async def read(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
-        raise NotImplementedError
-
-    async def close(self) -> None:
-        self.closed += 1
-        await checkpoint()
-        self._backend.live -= 1
-
-
-class FakeBackend:
-    name = "fake"
-
-    def __init__(self, *, fails: bool = False) -> None:
-        self.made: list[FakeSandbox] = []
-        self.live = 0
-        self.most = 0
-        self._fails = fails
-
-    async def probe(self) -> Probe:
-        return Probe(True, True, "pretends")
-
-    async def create(self, spec: SandboxSpec) -> Sandbox:
-        await checkpoint()
-        if self._fails:
-            raise SandboxFault("no luck")
-        self.live += 1
-        self.most = max(self.most, self.live)
-        self.made.append(FakeSandbox(self))
-        return self.made[-1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from inspect import getdoc
+from inspect import cleandoc
 from typing import Generic, TypeAlias, TypeVar
 
 from envhub.contracts.agent import Agent
@@ -19,6 +19,7 @@ from envhub.errors import UnknownName, UsageError
 T = TypeVar("T")
 Tasks: TypeAlias = Sequence[Task] | Callable[[], Iterable[Task]]
 EnvironmentFactory: TypeAlias = Callable[..., Environment]
+F = TypeVar("F", bound=EnvironmentFactory)
 
 ID_RULE = re.compile(r"(?:[\w.-]+/)?[\w.-]+-v\d+")  # Gymnasium's [namespace/]name-vN
 
@@ -62,8 +63,7 @@ class Registry(Generic[T]):
         if point is None:
             raise UnknownName.of(self.kind, name, self.names(), self._hint)
         thing = point.load()
-        # A module that registers its things by decorator has done so by now; its entry point names what was decorated.
-        self._known.setdefault(name, thing)
+        self._known.setdefault(name, thing)  # unless its module registered it by a decorator
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +102,8 @@ agents: Registry[Callable[[], Agent]] = Registry("agent", "envhub.agents")
 sandboxes: Registry[Callable[[], SandboxBackend]] = Registry("sandbox", "envhub.sandboxes", hint="envhub doctor")
 
 
-def environment(
-    id: str, *, tasks: Tasks, needs_sandbox: bool = False, max_live: int | None = None
-) -> Callable[[EnvironmentFactory], EnvironmentSpec]:
-    """Registers a class or function that makes an Environment, under [namespace/]name-vN.
+def environment(id: str, *, tasks: Tasks, needs_sandbox: bool = False, max_live: int | None = None) -> Callable[[F], F]:
+    """Registers a class or function that makes an Environment, under [namespace/]name-vN, and returns it unchanged.
 
     Raises:
         UsageError: the id breaks the rule or is taken.
@@ -113,11 +111,12 @@ def environment(
     if not ID_RULE.fullmatch(id):
         raise UsageError(f"environment id '{id}' must read [namespace/]name-vN, like demo/sums-v0")
 
-    def register(factory: EnvironmentFactory) -> EnvironmentSpec:
-        description = (getdoc(factory) or "").partition("\n")[0]
-        spec = EnvironmentSpec(EnvironmentId(id), factory, tasks, description, needs_sandbox, max_live)
-        environments.register(id, spec)
-        return spec
+    def register(factory: F) -> F:
+        description = cleandoc(factory.__doc__ or "").partition("\n")[0]  # its own: never one that a class inherits
+        environments.register(
+            id, EnvironmentSpec(EnvironmentId(id), factory, tasks, description, needs_sandbox, max_live)
+        )
+        return factory
 
     return register
 

@@ -37,7 +37,8 @@ class RolloutGroup:
     outcomes: dict[int, Outcome] = field(default_factory=dict)  # by member; those that ended
     attempts: Counter[int] = field(default_factory=Counter)  # tries that were started, by member
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    ended: anyio.Event = field(default_factory=anyio.Event)
+    ended: anyio.Event = field(default_factory=anyio.Event)  # all its members have
+    handed_on: anyio.Event = field(default_factory=anyio.Event)  # to a consumer's queue, which may have been full
 
     def closed(self, run_id: RunId, version: PolicyVersion) -> ClosedGroup:
         """The group with the members that have a valid score."""
@@ -96,14 +97,14 @@ class RolloutManager:
     async def finish(self) -> None:
         """Waits until every group has ended and was handed on; no more may come."""
         for group in list(self._groups.values()):
-            await group.ended.wait()
+            await group.handed_on.wait()
         self._outlet.close()
 
     async def cancel(self, group_id: GroupId) -> None:
         """Ends a group now: what runs is cancelled, none of it is handed on."""
         group = self._running(group_id)
         group.scope.cancel()
-        await group.ended.wait()
+        await group.handed_on.wait()
 
     async def announce(self, policy_id: PolicyId, version: PolicyVersion) -> None:
         newest = self._versions.get(policy_id, PolicyVersion(0))
@@ -146,12 +147,13 @@ class RolloutManager:
                 for member in range(group.request.k):
                     if member not in group.outcomes:
                         members.start_soon(self._run_member, group, member)
+        group.ended.set()
         if group.scope.cancelled_caught:
             self._platform.recorder.emit(GroupCancelled(self._run_id, time.time(), group.id))
         else:
             await self._hand_on(group)
         del self._groups[group.id]
-        group.ended.set()
+        group.handed_on.set()
         self._room.release()
 
     async def _run_member(self, group: RolloutGroup, member: int) -> None:

@@ -16,7 +16,7 @@ from envhub.engines.scripted import Script, ScriptedEngine
 from envhub.environments.pool import EnvironmentPool
 from envhub.registry import environments
 from envhub.rollouts.admission import Slots
-from envhub.rollouts.deliveries import OwnConsumer
+from envhub.rollouts.deliveries import Outlet, OwnConsumer
 from envhub.rollouts.manager import Origin, RolloutManager, open_manager
 from envhub.rollouts.platform import Endpoints, Platform, ServedPolicy
 from envhub.rollouts.recorder import Recorder, open_recorder
@@ -39,7 +39,7 @@ class ScriptedRun:
     async def play(self, request: GroupRequest) -> tuple[Outcome, ...]:
         """The outcomes of a group's members, in order."""
         group = await self.manager.start(request)
-        await group.ended.wait()
+        await group.handed_on.wait()
         return tuple(outcome for _, outcome in sorted(group.outcomes.items()))
 
     async def events(self) -> list[Event]:
@@ -62,8 +62,9 @@ async def open_scripted_run(
     latency_s: float = 0.0,
     sandboxes: SandboxPool | None = None,
     endpoints: Endpoints | None = None,
+    outlet: Outlet | None = None,
 ) -> AsyncIterator[ScriptedRun]:
-    """A run whose model answers what `script` writes; its own output is the consumer."""
+    """A run whose model answers what `script` writes; its own output is the consumer unless an outlet is given."""
     store = store or MemoryTraceStore()
     tokenizer = ByteTokenizer()
     engine = ScriptedEngine(script, tokenizer, latency_s=latency_s)
@@ -74,7 +75,8 @@ async def open_scripted_run(
         slots = Slots(max_running)
         policies = {TRAINED: ServedPolicy(model, ChatRenderer.of(model))}
         platform = Platform(policies, EnvironmentPool(), slots, recorder, sandboxes, endpoints)
-        async with open_manager(Origin(id, seed), platform, OwnConsumer(recorder), max_groups=1_000) as manager:
+        outlet = outlet or OwnConsumer(recorder)
+        async with open_manager(Origin(id, seed), platform, outlet, max_groups=1_000) as manager:
             yield ScriptedRun(id, store, recorder, manager, engine, slots)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import anyio
 import numpy as np
@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envhub.contracts.events import GroupClosed, RolloutEnded, RolloutStarted, TurnRecorded
+from envhub.contracts.delivery import ClosedGroup
+from envhub.contracts.events import Event, GroupClosed, RolloutEnded, RolloutStarted, TurnRecorded
 from envhub.contracts.ids import PolicyId
 from envhub.contracts.members import MemberState
 from envhub.contracts.outcome import Outcome, Status
@@ -35,6 +36,12 @@ def step(asked: ScriptInput) -> str:
 async def only(run: ScriptedRun, group: GroupRequest) -> Outcome:
     (outcome,) = await run.play(group)
     return outcome
+
+
+def judged_by(name: str, **changes: object) -> GroupRequest:
+    group = request("test/judged-v0", **changes)  # type: ignore[arg-type]
+    environment = EnvironmentRef(group.rollout.environment.id, {"judge": name})
+    return replace(group, rollout=replace(group.rollout, environment=environment))
 
 
 async def test_a_group_closes_when_all_its_members_have_ended() -> None:
@@ -77,9 +84,7 @@ async def test_an_engine_that_dies_is_an_engine_failure() -> None:
 @pytest.mark.parametrize("judge", ["nan", "outage", "slow"])
 async def test_a_judge_without_a_score_fails_the_member(judge: str) -> None:
     async with open_scripted_run(step) as run:
-        group = request("test/judged-v0", limits=Limits(deadline_s=0.2))
-        environment = EnvironmentRef(group.rollout.environment.id, {"judge": judge})
-        outcome = await only(run, replace(group, rollout=replace(group.rollout, environment=environment)))
+        outcome = await only(run, judged_by(judge, limits=Limits(deadline_s=0.2)))
     assert outcome.status is Status.FAILED
     assert outcome.failure is not None
     assert outcome.failure.boundary is Boundary.JUDGE
@@ -219,7 +224,7 @@ def test_random_trees_of_rollouts_end_with_every_child_accounted_for(forest: Seq
                     rollout = replace(group.rollout, task=branching_task(shape))
                     groups.append(await run.manager.start(replace(group, rollout=rollout)))
                 for group in groups:
-                    await group.ended.wait()
+                    await group.handed_on.wait()
             for shape, group in zip(forest, groups, strict=True):
                 assert group.outcomes[0].reward == size(shape)
                 assert len(group.outcomes[0].tree()) == size(shape)
@@ -274,11 +279,61 @@ async def test_a_tree_over_its_limit_is_an_error_to_the_parent_and_never_a_wait(
     assert "its limit is 3" in outcome.failure.message
 
 
+async def test_children_one_after_the_other_do_not_add_up() -> None:
+    async with open_scripted_run(step) as run:
+        group = request("test/branching-v0", limits=Limits(max_live=2))
+        task = branching_task([(), (), ()])
+        task = replace(task, metadata={**task.metadata, "serial": True})
+        outcome = await only(run, replace(group, rollout=replace(group.rollout, task=task)))
+    assert outcome.reward == 4.0
+
+
+async def test_what_a_judge_asks_of_the_policy_is_recorded_and_does_not_train() -> None:
+    async with open_scripted_run(step) as run:
+        outcome = await only(run, judged_by("asking", limits=Limits(max_turns=1)))
+    own, judges = outcome.trajectory.rows
+    assert own.mask(trainable=True).any()
+    assert judges.mask(trainable=False).any()
+    assert not judges.mask(trainable=True).any()
+
+
+async def test_a_sandbox_is_back_before_its_rollout_has_ended() -> None:
+    async with Pool(FakeBackend(), max_live=1) as pool, open_scripted_run(step, sandboxes=pool) as run:
+        live_at_end: list[int] = []
+        run.recorder.listen(lambda event: live_at_end.append(pool.live) if isinstance(event, RolloutEnded) else None)
+        group = request("test/branching-v0")
+        await run.play(replace(group, rollout=replace(group.rollout, task=branching_task((), sandbox=True))))
+    assert live_at_end == [0]
+
+
+async def test_a_group_is_handed_on_only_when_its_events_are_durable() -> None:
+    class Slow(MemoryTraceStore):
+        """Takes its time, and knows what is durable."""
+
+        durable: ClassVar[list[object]] = []
+
+        async def append(self, events: Sequence[Event]) -> None:
+            await anyio.sleep(0.02)
+            await super().append(events)
+            self.durable.extend(events)
+
+    class Outlet:
+        durable_closings = 0
+
+        async def put(self, group: ClosedGroup, *, deliveries: int = 0) -> None:
+            self.durable_closings = sum(isinstance(event, GroupClosed) for event in Slow.durable)
+
+        def close(self) -> None: ...
+
+    outlet = Outlet()
+    async with open_scripted_run(step, store=Slow(), outlet=outlet) as run:
+        await run.play(request("test/walk-v0"))
+    assert outlet.durable_closings == 1
+
+
 async def test_a_judge_may_start_rollouts_on_a_budget_of_its_own() -> None:
     async with open_scripted_run(step, max_running=1) as run:
-        group = request("test/judged-v0", limits=Limits(max_turns=1))
-        environment = EnvironmentRef(group.rollout.environment.id, {"judge": "tree"})
-        outcome = await only(run, replace(group, rollout=replace(group.rollout, environment=environment)))
+        outcome = await only(run, judged_by("tree", limits=Limits(max_turns=1)))
     assert outcome.reward == 1.0
     assert [child.rollout_id for child in outcome.children] == ["test-0-0-0.0"]
     assert not any(span.trainable for row in outcome.children[0].trajectory.rows for span in row.spans)
@@ -300,13 +355,14 @@ def comparable(value: object) -> object:
     return value
 
 
-async def trace(max_running: int) -> dict[str, list[object]]:
+async def trace(max_running: int, *, one_by_one: bool) -> dict[str, list[object]]:
+    tree = request("test/branching-v0", k=2, task=0)
+    tree = replace(tree, rollout=replace(tree.rollout, task=branching_task([((),), ()])))
     async with open_scripted_run(step, seed=7, max_running=max_running, latency_s=0.001) as run:
-        for task in (ONE, THREE):
-            await run.manager.start(request("test/walk-v0", k=3, task=task))
-        group = request("test/branching-v0", k=2)
-        rollout = replace(group.rollout, task=branching_task([((),), ()]))
-        await run.manager.start(replace(group, rollout=rollout))
+        for group in (*(request("test/walk-v0", k=3, task=task) for task in (ONE, THREE)), tree):
+            started = await run.manager.start(group)
+            if one_by_one:
+                await started.handed_on.wait()
         await run.manager.finish()
         by_rollout: dict[str, list[object]] = {}
         for event in await run.events():
@@ -316,6 +372,6 @@ async def trace(max_running: int) -> dict[str, list[object]]:
 
 
 async def test_the_same_run_gives_the_same_trace_whatever_the_concurrency() -> None:
-    alone, crowded = await trace(1), await trace(8)
+    alone, crowded = await trace(1, one_by_one=True), await trace(8, one_by_one=False)
     assert len(alone) == 14
     assert alone == crowded

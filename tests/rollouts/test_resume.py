@@ -9,14 +9,19 @@ from pathlib import Path
 import anyio
 import pytest
 
-from envhub.contracts.events import GroupAcked, RolloutEnded
-from envhub.contracts.ids import RunId
+from envhub.contracts.delivery import ClosedGroup
+from envhub.contracts.events import GroupAcked, GroupLeased, GroupReturned, RolloutEnded
+from envhub.contracts.ids import GroupId, LeaseId, RunId
 from envhub.contracts.members import MemberCounts, MemberState
 from envhub.contracts.store import TraceStore
 from envhub.errors import UsageError
 from envhub.monitor.verify import verify
+from envhub.rollouts.resume import leftover
+from envhub.store.memory_store import MemoryTraceStore
 from envhub.store.sql_store import open_store
+from envhub.testing.runs import open_scripted_run, request
 from tests.rollouts.play_until_killed import JOB, play
+from tests.rollouts.worlds import THREE
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
@@ -67,6 +72,44 @@ async def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, seed: int) 
     reasons = {event.failure.message for event in events if isinstance(event, RolloutEnded) and event.failure}
     if before.of(MemberState.RUNNING):
         assert "the process that ran it ended" in reasons
+
+
+async def test_what_was_finished_is_kept_and_what_was_running_is_left_to_do() -> None:
+    left_behind = MemoryTraceStore()
+    async with open_scripted_run(lambda asked: "step", max_running=1) as run:
+        group = await run.manager.start(request("test/walk-v0", k=2))
+        await group.handed_on.wait()
+        unfinished = await run.manager.start(request("test/walk-v0", k=2, task=THREE))
+        while 0 not in unfinished.outcomes:
+            await anyio.lowlevel.checkpoint()
+        await left_behind.append(await run.events())  # the process dies here
+        rest = await leftover(left_behind, run.id)
+        await run.manager.cancel(unfinished.id)
+
+    assert rest.submitted == 2
+    assert not rest.undelivered  # the first group was acked
+    (running,) = rest.running
+    assert running.number == 1
+    assert {member: outcome.reward for member, outcome in running.outcomes.items()} == {0: 3.0}
+    assert len(running.outcomes[0].trajectory.rows) == 1
+    assert all(isinstance(event, RolloutEnded) and event.requeued for event in rest.opening)
+
+
+async def test_a_closed_group_that_nobody_acked_is_delivered_again_with_its_count() -> None:
+    class Nobody:
+        async def put(self, group: ClosedGroup, *, deliveries: int = 0) -> None: ...
+
+        def close(self) -> None: ...
+
+    async with open_scripted_run(lambda asked: "step", outlet=Nobody()) as run:
+        await run.play(request("test/walk-v0", k=2))
+        lease = GroupLeased(run.id, 0.0, GroupId("test-0"), LeaseId("test-0@1"), "trainer", 1, 60.0)
+        await run.store.append([lease])
+        rest = await leftover(run.store, run.id)
+    ((closed, deliveries),) = rest.undelivered
+    assert [outcome.reward for outcome in closed.outcomes] == [1.0, 1.0]
+    assert deliveries == 1
+    assert [type(event) for event in rest.opening] == [GroupReturned]
 
 
 async def test_a_run_that_is_not_there_cannot_go_on(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from envhub.contracts.context import Context
 from envhub.contracts.environment import Environment, Observation, StepResult
 from envhub.contracts.ids import EnvironmentId
 from envhub.contracts.messages import Message
-from envhub.contracts.policy import Action
+from envhub.contracts.policy import Action, PolicyInput
 from envhub.contracts.rollout import EnvironmentRef
 from envhub.contracts.score import JudgeInput, Score
 from envhub.contracts.task import Task
@@ -93,7 +93,15 @@ class TreeJudge:
         return Score(child.reward or 0.0)
 
 
-JUDGES = {"nan": nan, "outage": outage, "slow": SlowJudge(), "tree": TreeJudge()}
+class AskingJudge:
+    """Scores by what the policy itself says."""
+
+    async def score(self, input: JudgeInput, ctx: Context) -> Score:
+        action = await ctx.policy().act(PolicyInput((Message.user("was it good?"),)))
+        return Score(float(bool(action.message.content)))
+
+
+JUDGES = {"asking": AskingJudge(), "nan": nan, "outage": outage, "slow": SlowJudge(), "tree": TreeJudge()}
 
 
 @environment("test/judged-v0", tasks=[Task.ask("walk", id="one")])
@@ -111,13 +119,17 @@ class Branching(Environment):
         self._ctx = ctx
         self._shape: Sequence[Sequence[object]] = task.metadata["shape"]  # type: ignore[assignment]
         self._lease = bool(task.metadata.get("sandbox"))
+        self._serial = bool(task.metadata.get("serial"))
         return Observation(task.prompt)
 
     async def step(self, action: Action) -> StepResult:
         if self._lease:
             await self._ctx.sandbox()
         requests = [replace(self._ctx.request, task=branching_task(shape, self._lease)) for shape in self._shape]
-        outcomes = await self._ctx.rollouts(requests) if requests else ()
+        if self._serial:
+            outcomes = tuple([await self._ctx.rollout(request) for request in requests])
+        else:
+            outcomes = await self._ctx.rollouts(requests)
         return StepResult(reward=1.0 + sum(outcome.reward or 0.0 for outcome in outcomes), terminated=True)
 
 

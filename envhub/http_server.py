@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 import anyio
 import uvicorn
@@ -73,6 +74,15 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def names_loopback(host: str) -> bool:
+    """Whether a Host header, HOST or HOST:PORT, names loopback: any other name may be one that somebody made resolve
+    here, so that a web page of theirs reaches this machine from the browser on it."""
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:  # brackets around what is no address
+        return False
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -6,18 +6,19 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from envhub.contracts.store import TraceStore
+from envhub.dashboard.decoder import Decoder, Decoders
 from envhub.dashboard.page import STATIC, page
 from envhub.dashboard.routes import Dashboard, router
-from envhub.dashboard.security import SecurityHeaders
-from envhub.dashboard.token_text import Decode
+from envhub.dashboard.security import LoopbackNames, SecurityHeaders
 from envhub.errors import UsageError
 
 
-def create_app(store: TraceStore, tokenizer_decode: Decode | None, *, token: str | None = None) -> FastAPI:
+def create_app(store: TraceStore, decoder: Decoder | None, *, token: str | None = None) -> FastAPI:
     """The JSON API under /api and the page everywhere else. It only reads, and leaves `store` open.
 
-    `tokenizer_decode` gives the text of some ids, control tokens included; without it the page shows ids.
-    With a `token`, every call of the API must bring it as a Bearer; the page itself loads and asks for it.
+    `decoder` gives tokens their text in the runs of its model; in others, and without it, the page shows ids.
+    With a `token`, every call of the API must bring it as a Bearer; the page itself loads and asks for it. Without one,
+    the dashboard answers under the names of loopback alone.
 
     Raises:
         UsageError: an empty token.
@@ -25,10 +26,12 @@ def create_app(store: TraceStore, tokenizer_decode: Decode | None, *, token: str
     if token == "":
         raise UsageError("the dashboard's token is empty; give a long random one, or None for none")
     app = FastAPI(title="envhub dashboard", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.dashboard = Dashboard(store, tokenizer_decode, token, threads=anyio.CapacityLimiter(2))
+    app.state.dashboard = Dashboard(store, Decoders(store, decoder), token, threads=anyio.CapacityLimiter(2))
     app.include_router(router)
     app.mount("/", page(STATIC))
-    app.add_middleware(SecurityHeaders)
+    if token is None:
+        app.add_middleware(LoopbackNames)
+    app.add_middleware(SecurityHeaders)  # added last, so the outermost: refusals bear them too
     app.add_exception_handler(UsageError, _usage_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     return app

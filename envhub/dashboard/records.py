@@ -15,7 +15,8 @@ from envhub.contracts.score import Score
 from envhub.contracts.store import RolloutQuery, RolloutSummary, RunSummary
 from envhub.contracts.trajectory import Row
 from envhub.contracts.turn import Span
-from envhub.dashboard.token_text import Decode, pieces
+from envhub.dashboard.decoder import Decode
+from envhub.dashboard.token_text import pieces_or_none
 from envhub.errors import UsageError
 
 
@@ -141,7 +142,7 @@ class RowTokens(BaseModel):
     offset: int
     total: int  # tokens of the row
     ids: list[int]
-    pieces: list[str] | None  # text a token, "" where its bytes complete no character; None: no tokenizer
+    pieces: list[str] | None  # text a token, "" where its bytes complete no character; None: no decoder of its model
     logprobs: list[float | None]  # nats; None where the token was not sampled
     spans: list[Span]  # tile the window, in offsets of the row
 
@@ -156,7 +157,7 @@ class RowTokens(BaseModel):
             offset=start,
             total=total,
             ids=row.ids[start:stop].tolist(),
-            pieces=None if decode is None else pieces(row.ids.tolist(), decode, start, stop),
+            pieces=decode and pieces_or_none(row.ids.tolist(), decode, start, stop),
             logprobs=[_shortest(x) if s else None for x, s in zip(row.logprobs[start:stop], sampled, strict=True)],
             spans=[
                 replace(span, start=max(span.start, start), end=min(span.end, stop))

@@ -14,11 +14,11 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from envhub.contracts.ids import EnvironmentId, RolloutId, RunId
 from envhub.contracts.store import RolloutPage, RolloutQuery, RolloutSummary, TraceStore
 from envhub.contracts.trajectory import Trajectory
+from envhub.dashboard.decoder import Decoders
 from envhub.dashboard.live import changes, look_at_list, look_at_tree
 from envhub.dashboard.recorded import Recorded
 from envhub.dashboard.records import LogLine, RolloutFilters, RolloutRecord, RowRecord, RowTokens, RunRecord
 from envhub.dashboard.security import demand_token
-from envhub.dashboard.token_text import Decode
 from envhub.tokens.rows import trajectory
 
 POLL_S = 1.0
@@ -30,7 +30,7 @@ class Dashboard:
     """What the routes share."""
 
     store: TraceStore
-    decode: Decode | None
+    decoders: Decoders
     token: str | None
     threads: anyio.CapacityLimiter  # building rows and decoding are CPU work: off the loop
 
@@ -113,7 +113,8 @@ async def tokens(
     _, built = await _recorded(shared, summary)
     if not 0 <= row < len(built.rows):
         raise HTTPException(404, f"rollout '{summary.rollout_id}' has {len(built.rows)} rows; there is no row {row}")
-    cut = partial(RowTokens.cut, row, built.rows[row], offset, limit, shared.decode)
+    decode = await shared.decoders.of(summary.run_id)
+    cut = partial(RowTokens.cut, row, built.rows[row], offset, limit, decode)
     return await run_sync(cut, limiter=shared.threads)
 
 

@@ -5,8 +5,11 @@ from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from envhub.http_server import names_loopback
 
 # Text that a model wrote is shown as text; should a script ever slip through, the policy does not run it.
 HEADERS = {
@@ -32,6 +35,26 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+class LoopbackNames:
+    """Answers only who asked for a name of loopback. A web page may have its own name resolve to this machine (DNS
+    rebinding) and would then read the answers as its own; it can't choose the Host that its browser sends."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if scope["type"] == "http":
+            host = Headers(scope=scope).get("host", "")
+            app = app if names_loopback(host) else _refusal(host)
+        await app(scope, receive, send)
+
+
+def _refusal(host: str) -> ASGIApp:
+    rule = f"without a token this dashboard answers as 127.0.0.1, [::1] or localhost only, not as '{host}'"
+    return JSONResponse({"detail": f"{rule}; open it by one of these, or set a token"}, 403)
 
 
 async def demand_token(

@@ -1,13 +1,26 @@
 """The text of each token, so that the pieces of a row join to the row's text."""
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+import logging
+from collections.abc import Sequence
 
-Decode: TypeAlias = Callable[[Sequence[int]], str]
+from envhub.dashboard.decoder import Decode
+from envhub.errors import Boundary, Fault, boundary
+
+logger = logging.getLogger(__name__)
 
 BROKEN = "\ufffd"  # what a decoder gives for bytes that form no character, or not yet
 HOLD = 16  # tokens; a character takes at most 4, so bytes still broken after as many stay broken
 LEAD = 64  # tokens decoded before the first that is asked for, so that a page agrees with the pages around it
+
+
+def pieces_or_none(ids: Sequence[int], decode: Decode, start: int, stop: int) -> list[str] | None:
+    """`pieces`, or None where the decoder fails: a page that shows ids tells more than one that shows an error."""
+    try:
+        with boundary(Boundary.ENGINE):
+            return pieces(ids, decode, start, stop)
+    except Fault as fault:
+        logger.warning("tokens %d to %d of a row are shown as ids, as their decoder failed: %s", start, stop, fault)
+        return None
 
 
 def pieces(ids: Sequence[int], decode: Decode, start: int, stop: int) -> list[str]:

@@ -5,7 +5,6 @@ finish {"answer": "4"}, with that key           -> {"rollout_id", "status", "rew
 """
 
 import hmac
-from urllib.parse import urlsplit
 
 import anyio
 import msgspec
@@ -18,7 +17,7 @@ from envhub.gateway.dialects.openai_chat import message_json
 from envhub.gateway.errors import ApiError
 from envhub.gateway.http import bearer, json_response, read_json
 from envhub.gateway.sessions import Sessions
-from envhub.http_server import is_loopback
+from envhub.http_server import is_loopback, names_loopback
 
 OPEN_S = 60.0  # a rollout that has not asked by then, for want of a slot or a sandbox, is cancelled
 PREFIX = "/envhub/v1"
@@ -78,9 +77,9 @@ def admit_operator(request: Request, token: str | None) -> None:
 
 
 def _is_local(request: Request) -> bool:
-    """By address, and by the Host that was asked for: a name that somebody made resolve here is not ours."""
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname
-    return request.client is not None and is_loopback(request.client.host) and is_loopback(host or "")
+    """By address, and by the Host that was asked for."""
+    named = names_loopback(request.headers.get("host", ""))
+    return named and request.client is not None and is_loopback(request.client.host)
 
 
 async def _question(sessions: Sessions, rollout: OpenedRollout) -> Question:

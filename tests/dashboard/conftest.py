@@ -7,7 +7,7 @@ import pytest
 
 from envhub.dashboard.api import create_app
 from envhub.store.memory_store import MemoryTraceStore
-from tests.dashboard.recording import decode, recording
+from tests.dashboard.recording import DECODER, recording
 
 
 @pytest.fixture
@@ -20,6 +20,6 @@ async def store() -> AsyncIterator[MemoryTraceStore]:
 
 @pytest.fixture
 async def client(store: MemoryTraceStore) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(store, decode))
-    async with httpx.AsyncClient(transport=transport, base_url="http://dashboard") as client:
+    transport = httpx.ASGITransport(create_app(store, DECODER))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         yield client

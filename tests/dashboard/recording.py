@@ -34,6 +34,7 @@ from envhub.contracts.score import Score
 from envhub.contracts.step import Step
 from envhub.contracts.task import Task
 from envhub.contracts.turn import Finish, Sampling, Span, Turn
+from envhub.dashboard.decoder import Decoder
 from envhub.errors import Boundary
 
 RUN = RunId("demo")
@@ -41,6 +42,7 @@ GROUP = group_id(RUN, 0)
 SOLVED, FAILED, LIVE = (member_rollout_id(GROUP, member, 0) for member in range(3))
 CHILD = child_rollout_id(SOLVED, 0)
 HOSTILE = "<script>alert('sampled')</script>"
+MODEL = {"engine": "scripted", "weights": ""}
 SEED = 2**62 + 1  # no double holds it
 
 PROMPT = Message.user("What is 2 + 3?")
@@ -56,6 +58,9 @@ REQUEST = RolloutRequest(
 def decode(ids: Sequence[int]) -> str:
     """A tokenizer whose ids are bytes, so that one character may take four tokens."""
     return bytes(ids).decode(errors="replace")
+
+
+DECODER = Decoder(MODEL, decode)
 
 
 def encode(text: str) -> np.ndarray:
@@ -119,7 +124,7 @@ def failed() -> list[Event]:
 def recording() -> list[Event]:
     """One group of three: solved, failed before any turn, and still running after its first turn."""
     return [
-        RunStarted(RUN, 1.0, SEED, {}),
+        RunStarted(RUN, 1.0, SEED, {"job": None, "model": MODEL}),
         GroupSubmitted(RUN, 2.0, GROUP, 0, GroupRequest(REQUEST, k=3, max_tries=1)),
         *solved(),
         *failed(),

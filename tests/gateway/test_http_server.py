@@ -9,7 +9,7 @@ from httpx import AsyncClient
 from starlette.responses import PlainTextResponse
 
 from envhub.errors import UsageError
-from envhub.http_server import is_loopback, listen, serve
+from envhub.http_server import is_loopback, listen, names_loopback, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +55,13 @@ async def test_outside_is_allowed_with_a_token():
 def test_loopback_is_this_machine_alone():
     assert all(map(is_loopback, ("127.0.0.1", "127.1.2.3", "::1", "localhost")))
     assert not any(map(is_loopback, ("", "0.0.0.0", "::", "10.0.0.1", "localhost.example.org")))
+
+
+def test_a_host_header_names_loopback_with_and_without_a_port():
+    assert all(map(names_loopback, ("127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:80", "localhost:80", "LOCALHOST")))
+    assert not any(
+        map(names_loopback, ("", ":80", "localhost.example.org:80", "10.0.0.1", "[::", "[x]:80", "127.0.0.1@x"))
+    )
 
 
 async def test_cancelling_the_block_shuts_the_server_down():

@@ -98,15 +98,53 @@ export interface Usage {
   children: number
 }
 
+export interface EnvironmentRef {
+  id: string
+  kwargs: Record<string, unknown>
+}
+
+export interface Task {
+  id: string
+  prompt: Message[]
+  answer: unknown
+  metadata: Record<string, unknown>
+  seed: number | null
+}
+
+export interface Sampling {
+  temperature: number
+  max_tokens: number
+  seed: number | null
+}
+
+export interface Limits {
+  max_turns: number
+  max_tokens: number
+  deadline_s: number
+  max_live: number
+}
+
 export interface RolloutRequest {
-  environment: { id: string; kwargs: Record<string, unknown> }
-  task: { id: string; prompt: Message[]; answer: unknown; metadata: Record<string, unknown>; seed: number | null }
+  environment: EnvironmentRef
+  task: Task
   policy_id: string
   agent: string
   judge: string
-  sampling: { temperature: number; max_tokens: number; seed: number | null }
-  limits: { max_turns: number; max_tokens: number; deadline_s: number; max_live: number }
+  sampling: Sampling
+  limits: Limits
   trainable: boolean
+}
+
+export interface Failure {
+  boundary: string
+  message: string
+  retryable: boolean
+}
+
+export interface LogLine {
+  at: number
+  message: string
+  fields: Record<string, unknown>
 }
 
 export interface Rollout {
@@ -117,9 +155,9 @@ export interface Rollout {
   tree_size: number
   transcript: TranscriptEntry[]
   score: Score | null
-  failure: { boundary: string; message: string; retryable: boolean } | null
+  failure: Failure | null
   usage: Usage | null
-  logs: { at: number; message: string; fields: Record<string, unknown> }[]
+  logs: LogLine[]
 }
 
 export interface Row {
@@ -149,7 +187,7 @@ export interface RowTokens {
   offset: number
   total: number
   ids: number[]
-  pieces: string[] | null // null: the server has no tokenizer
+  pieces: string[] | null // null: the server has no tokenizer for this run
   logprobs: (number | null)[]
   spans: Span[]
 }

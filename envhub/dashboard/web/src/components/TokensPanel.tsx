@@ -56,7 +56,7 @@ function RowView({ id, row }: { id: string; row: Row }) {
         <p>
           <b>{plural(row.tokens, 'token')}</b>, {count(row.sampled)} sampled, {count(row.trainable)} trained
           {loaded < columns.total && <span className="muted"> · {count(loaded)} loaded</span>}
-          {columns.pieces === null && <span className="muted"> · ids only: the server has no tokenizer</span>}
+          {columns.pieces === null && <span className="muted"> · ids only: the server has no tokenizer for this run</span>}
         </p>
         <Legend />
       </div>

@@ -1,19 +1,16 @@
 """The composition root: settings become objects here, and only here."""
 
-import secrets
-import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.util import find_spec
+from pathlib import Path
 
 import anyio
-import msgspec
 from anyio import to_thread
 
-from envhub.contracts.engine import EngineOptions, Model
-from envhub.contracts.events import RunStarted
+from envhub.contracts.engine import Engine, EngineOptions, Model
 from envhub.contracts.ids import TRAINED, RunId
 from envhub.contracts.members import MemberCounts
 from envhub.contracts.outcome import Outcome
@@ -21,8 +18,9 @@ from envhub.contracts.sandbox import SandboxBackend
 from envhub.contracts.store import TraceStore
 from envhub.contracts.task import Task
 from envhub.dashboard.api import create_app as dashboard_app
+from envhub.dashboard.decoder import Decoder
 from envhub.environments.pool import EnvironmentPool
-from envhub.errors import UsageError
+from envhub.errors import StoreError, UsageError
 from envhub.feed.server import serve as serve_feed
 from envhub.gateway.app import create_app as gateway_app
 from envhub.gateway.sessions import Sessions
@@ -30,17 +28,21 @@ from envhub.http_server import listen
 from envhub.http_server import serve as serve_http
 from envhub.registry import engines, sandboxes
 from envhub.rollouts.admission import Slots
+from envhub.rollouts.beginning import earlier_run, new_run, recorded_job
 from envhub.rollouts.deliveries import DeliveryQueue, Outlet, OwnConsumer, open_deliveries
 from envhub.rollouts.job import Job
 from envhub.rollouts.manager import Origin, RolloutGroup, RolloutManager, open_manager
 from envhub.rollouts.outside import OutsideRollouts
 from envhub.rollouts.platform import Endpoints, Platform, ServedPolicy
 from envhub.rollouts.recorder import Recorder, open_recorder
-from envhub.rollouts.resume import Leftover, leftover
-from envhub.store.sql_store import open_store
+from envhub.rollouts.resume import Leftover
+from envhub.store.database import database_path
+from envhub.store.sql_store import SqlTraceStore, open_store
 from envhub.tokens.chat import ChatRenderer
 from sandboxes.choose import choose
 from sandboxes.pool import Pool
+
+CLOSE_S = 10.0  # for a store or an engine to end what it is doing
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,13 @@ class Settings:
         for name in ("max_sandboxes", "max_running", "max_groups", "lease_s"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be positive")
+        if self.feed:
+            split_address(self.feed)
+
+    @property
+    def model(self) -> dict[str, str]:
+        """What names the model: a run that goes on must have it again."""
+        return {"engine": self.engine, "weights": Path(self.engine_options.weights).name}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +107,7 @@ class Run:
             await self._outlet.put(closed, deliveries=deliveries)
         for group in self._rest.running:
             await self.manager.resume(group)
-        requests = self.job.requests(self._rest.seed)[self._rest.submitted :] if self.job else []
+        requests = self.job.requests(self._rest.seed)[self._rest.of_job :] if self.job else []
         groups = [*self._rest.running, *[await self.manager.start(request) for request in requests]]
         for group in groups:
             await group.ended.wait()
@@ -117,15 +126,22 @@ async def open_run(
     by an exception or a cancellation ends them: all is recorded, every lease is returned.
 
     Raises:
-        UsageError: what the settings ask for can't be had; nothing was started.
+        UsageError: what the settings or the job ask for can't be had; nothing was started.
     """
     make_engine = engines.get(settings.engine)
+    if job:
+        await job.check()
+    if settings.feed:
+        _check_feed(settings)
     async with AsyncExitStack() as stack:
-        store = await open_store(settings.database)
-        stack.push_async_callback(store.close)
-        rest = await _beginning(settings, job, store)
+        store = await open_traces(settings.database, existing=settings.resume)
+        stack.push_async_callback(_close, store)
+        if settings.resume:
+            rest = await earlier_run(store, RunId(settings.run_id), settings.model, isolates=backend is not None)
+        else:
+            rest = await new_run(store, settings.run_id, settings.seed, job, settings.model)
         model = await to_thread.run_sync(make_engine, settings.engine_options)
-        stack.push_async_callback(model.engine.close)
+        stack.push_async_callback(_close, model.engine)
         await store.append(rest.opening)
         recorder = await stack.enter_async_context(open_recorder(store))
         platform = Platform(
@@ -149,31 +165,55 @@ async def open_run(
             open_manager(origin, platform, outlet, max_groups=settings.max_groups)
         )
         address = await stack.enter_async_context(_feed(settings, queue, manager)) if queue else ""
-        job = job or _recorded_job(rest)
+        job = job or recorded_job(rest)
         yield Run(rest.run_id, job, model, store, recorder, manager, queue, address, rest, outlet)
         await manager.finish()
         if queue:
             await queue.drained()
 
 
-async def _beginning(settings: Settings, job: Job | None, store: TraceStore) -> Leftover:
-    """What an earlier process left of the run that is gone on with, or a new run of which nothing is done yet."""
-    if settings.resume:
-        return await leftover(store, RunId(settings.run_id))
-    run_id = RunId(settings.run_id or f"{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}")
-    if any(run.run_id == run_id for run in await store.runs()):
-        raise UsageError(f"{settings.database} has a run '{run_id}' already; choose another id, or --resume {run_id}")
-    started = RunStarted(run_id, time.time(), settings.seed, {"job": asdict(job) if job else None})
-    return Leftover(run_id, started.at, started.seed, started.settings, opening=[started])
+async def _close(opened: TraceStore | Engine) -> None:
+    """Closes it also where the run is cancelled."""
+    with anyio.move_on_after(CLOSE_S, shield=True):
+        await opened.close()
 
 
-def _recorded_job(rest: Leftover) -> Job | None:
-    return msgspec.convert(rest.settings["job"], Job | None)
+async def open_traces(database: str, *, existing: bool = False, read_only: bool = False) -> SqlTraceStore:
+    """The store in that file, made where there is none unless it must exist.
+
+    Raises:
+        UsageError: the file can't be one of ours, or is not there.
+    """
+    if existing and not await anyio.Path(database_path(database)).exists():
+        raise UsageError(f"no database '{database}'; `envhub run` makes one, --database names another")
+    try:
+        return await open_store(database, read_only=read_only)
+    except StoreError as error:
+        raise UsageError(str(error)) from error
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT.
+
+    Raises:
+        UsageError: it does not read so.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError(f"address '{address}' must read HOST:PORT, like 127.0.0.1:8602 (port 0: any that is free)")
+    return host.strip("[]"), int(port)
+
+
+def _check_feed(settings: Settings) -> None:
+    """Finds what keeps the feed from listening while no run exists yet."""
+    host, port = split_address(settings.feed)
+    with listen(host, port, token=settings.feed_token or None):
+        pass
 
 
 def _feed(settings: Settings, queue: DeliveryQueue, manager: RolloutManager) -> AbstractAsyncContextManager[str]:
-    host, _, port = settings.feed.rpartition(":")
-    return serve_feed(queue, manager, host=host or "127.0.0.1", port=int(port), token=settings.feed_token or None)
+    host, port = split_address(settings.feed)
+    return serve_feed(queue, manager, host=host, port=port, token=settings.feed_token or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +242,7 @@ async def open_services(
         sessions = Sessions(agent_listener.url)
         async with open_run(settings, job, backend, endpoints=sessions) as run:
             gateway = gateway_app(sessions, control_token=token, open_rollout=OutsideRollouts(run.manager).open)
-            dashboard = dashboard_app(run.store, run.model.tokenizer.decode, token=token)
+            dashboard = dashboard_app(run.store, Decoder(settings.model, run.model.tokenizer.decode), token=token)
             async with serve_http(gateway, agent_listener), serve_http(dashboard, page_listener):
                 yield Services(run, page_listener.url, agent_listener.url)
 
@@ -237,9 +277,8 @@ class RunResult:
 
 async def play(job: Job, settings: Settings) -> RunResult:
     """Plays a job to its end."""
-    await job.check()
     backend = await choose_sandbox(settings.sandbox)
-    async with open_run(settings, job, backend) as run:
+    async with open_run(settings, job if backend else job.without_sandbox(), backend) as run:
         groups = await run.play()
     members = await stored_members(settings.database, run.id)
     results = tuple(
@@ -251,7 +290,7 @@ async def play(job: Job, settings: Settings) -> RunResult:
 
 async def stored_members(database: str, run_id: RunId) -> MemberCounts:
     """Where every submitted member of a run is, as its database has it."""
-    store = await open_store(database)
+    store = await open_traces(database, read_only=True)
     try:
         return next(run.members for run in await store.runs() if run.run_id == run_id)
     finally:

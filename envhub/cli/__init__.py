@@ -1,6 +1,9 @@
-"""The `envhub` command: run agents in environments, look at what they did, check what was recorded."""
+"""Run agents in environments, look at what they did, check what was recorded."""
 
 import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -21,21 +24,45 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-app.add_typer(env, name="env")
 app.command()(run)
 app.command()(serve)
 app.add_typer(trace, name="trace")
+app.add_typer(env, name="env")
 app.command()(verify)
 app.command()(doctor)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(version("envhub-rl"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 def main() -> None:
     """Exit codes: 0 done, 1 the run had failures or something was found, 2 wrong usage, 130 interrupted."""
+    errors: list[EnvhubError] = []
     try:
         app()
-    except UsageError as error:
+    except* EnvhubError as caught:  # alone, or however deep in the groups of task groups
+        errors = list(_leaves(caught))
+    for error in errors:
         fail(str(error))
-        sys.exit(2)
-    except EnvhubError as error:
-        fail(str(error))
-        sys.exit(1)
+    if errors:
+        sys.exit(2 if any(isinstance(error, UsageError) for error in errors) else 1)
+
+
+def _leaves(group: BaseExceptionGroup[EnvhubError]) -> Iterator[EnvhubError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

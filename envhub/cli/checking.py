@@ -14,19 +14,21 @@ from rich.markup import escape
 
 from envhub.app import LOOP
 from envhub.cli import options
-from envhub.cli.output import out, print_json
-from envhub.cli.traces import RunOption, existing_store
+from envhub.cli.output import count, facts, out, print_json
+from envhub.cli.traces import existing_store
 from envhub.contracts.ids import RunId
 from envhub.contracts.sandbox import Probe
 from envhub.monitor.verify import VerifyReport
 from envhub.monitor.verify import verify as verify_store
 from envhub.registry import sandboxes
 
-COUNTED = ("runs", "rollouts", "rows", "spans", "turns", "sampled_tokens", "events")
+COUNTED = ("run", "rollout", "row", "span", "turn", "sampled_token", "event")
 
 
-def verify(run: RunOption = "", database: options.Database = "envhub.db", as_json: options.AsJson = False) -> None:
-    """Check every recorded token, span and state against the invariants. Exit code 1 where one is broken."""
+def verify(
+    run: options.RunFilter = "", database: options.Database = "envhub.db", as_json: options.AsJson = False
+) -> None:
+    """Check every recorded token, span and state. Exit code 1 where something is wrong."""
     report = anyio.run(_verify, database, RunId(run) if run else None, backend_options=LOOP)
     if as_json:
         print_json({"ok": report.ok, **asdict(report)})
@@ -36,12 +38,13 @@ def verify(run: RunOption = "", database: options.Database = "envhub.db", as_jso
 
 
 def _show(report: VerifyReport) -> None:
-    counts = [f"{getattr(report, what):,} {what.replace('_', ' ')}" for what in COUNTED]
-    out.print(f"checked  {', '.join(counts)}")
+    counts = [count(getattr(report, f"{what}s"), what.replace("_", " ")) for what in COUNTED]
+    rows = [("checked", ", ".join(counts))]
     for finding in report.findings:
-        place = escape(f"invariant {finding.invariant}, {finding.where}: {finding.message}")
-        out.print(f"[red]broken[/]   {place}")
-    out.print(f"[red]found    {len(report.findings)}[/]" if report.findings else "[green]found    nothing[/]")
+        rows.append(("[red]broken[/]", escape(f"invariant {finding.invariant}, {finding.where}: {finding.message}")))
+    broken = f"[red]{count(len(report.findings), 'broken invariant')}[/]"
+    rows.append(("found", broken if report.findings else "[green]nothing[/]"))
+    out.print(facts(rows))
 
 
 async def _verify(database: str, run_id: RunId | None) -> VerifyReport:
@@ -50,14 +53,14 @@ async def _verify(database: str, run_id: RunId | None) -> VerifyReport:
 
 
 def doctor(as_json: options.AsJson = False) -> None:
-    """What works on this machine, at which strength, and what to install for more."""
+    """Show what works on this machine, how strongly, and what to install for more."""
     findings = [*_machine(), *anyio.run(_sandboxes, backend_options=LOOP), _weights(), _page()]
     if as_json:
         print_json([asdict(finding) for finding in findings])
         return
-    marks = {True: "[green]works[/]", False: "[red]fails[/]", None: "[dim]–[/]"}
-    for finding in findings:
-        out.print(f"{marks[finding.works]:16} [bold]{finding.what}[/]  {escape(finding.detail)}")
+    marks = {True: "[green]works[/]", False: "[red]fails[/]", None: ""}
+    rows = [(marks[finding.works], f"[bold]{finding.what}[/]", escape(finding.detail)) for finding in findings]
+    out.print(facts(rows))
 
 
 @dataclass(frozen=True, slots=True)

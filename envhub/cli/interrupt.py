@@ -22,6 +22,6 @@ async def interruptible() -> AsyncIterator[anyio.CancelScope]:
 async def _cancel_at_signal(scope: anyio.CancelScope) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
-            note("ending: what runs is cancelled and recorded, every lease is returned …")
+            note("ending: what runs is cancelled and recorded, every lease is returned … (again: at once)")
             scope.cancel()
             return

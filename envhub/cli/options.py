@@ -4,24 +4,90 @@ from typing import Annotated
 
 import typer
 
-Agent = Annotated[str, typer.Option(help="The agent loop that drives every rollout.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON on stdout; progress stays on stderr.")]
-Database = Annotated[str, typer.Option("--database", "-d", help="The SQLite file that holds the traces.")]
-Engine = Annotated[str, typer.Option(help="What samples tokens: embedded (a small model in this process), scripted.")]
-Environments = Annotated[
-    list[str], typer.Argument(metavar="ENVIRONMENT...", help="Ids, as `envhub env list` has them.")
+from envhub.cli.loading import load
+
+JOB, MODEL, PLACE, TRAINING = "What to run", "Model", "Where and how", "Training"  # panels of the help
+
+EnvironmentIds = Annotated[
+    list[str],
+    typer.Argument(metavar="ENVIRONMENT", help="Ids, as `envhub env list` shows them.", show_default=False),
 ]
-Groups = Annotated[int, typer.Option("--groups", "-n", help="Groups in each environment.")]
-JudgeName = Annotated[str, typer.Option("--judge", help="A registered judge in place of each environment's own.")]
-K = Annotated[int, typer.Option("--k", help="Members of a group: rollouts of one task.")]
-MaxBatch = Annotated[int, typer.Option(help="Generations that the engine runs side by side.")]
-MaxRunning = Annotated[int, typer.Option(help="Rollouts that act at once.")]
-MaxTokens = Annotated[int, typer.Option(help="The most tokens of one turn.")]
+EnvironmentId = Annotated[str, typer.Argument(metavar="ENVIRONMENT", help="An id, as `envhub env list` shows it.")]
+
+Agent = Annotated[
+    str, typer.Option(metavar="NAME", help="The agent loop that drives every rollout.", rich_help_panel=JOB)
+]
+Groups = Annotated[
+    int, typer.Option("--groups", "-n", metavar="N", help="Groups in each environment.", rich_help_panel=JOB)
+]
+JudgeName = Annotated[
+    str,
+    typer.Option(
+        "--judge",
+        metavar="NAME",
+        help="A registered judge in place of each environment's own.",
+        show_default=False,
+        rich_help_panel=JOB,
+    ),
+]
+K = Annotated[
+    int, typer.Option("--k", "-k", metavar="K", help="Members of a group: rollouts of one task.", rich_help_panel=JOB)
+]
+Load = Annotated[
+    list[str],
+    typer.Option(
+        "--load",
+        metavar="FILE|MODULE",
+        help="A Python file or module that registers environments of your own; may be repeated.",
+        callback=load,
+        show_default=False,
+        rich_help_panel=JOB,
+    ),
+]
+Seed = Annotated[int, typer.Option(metavar="N", help="Decides tasks, environments and sampling.", rich_help_panel=JOB)]
+
+Engine = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="What samples tokens: embedded (a small model in this process), or scripted (no model, for a try).",
+        rich_help_panel=MODEL,
+    ),
+]
+MaxBatch = Annotated[
+    int, typer.Option(metavar="N", help="Generations that the engine runs side by side.", rich_help_panel=MODEL)
+]
+MaxTokens = Annotated[int, typer.Option(metavar="N", help="The most tokens of one turn.", rich_help_panel=MODEL)]
+Temperature = Annotated[
+    float,
+    typer.Option(
+        metavar="T", help="Of sampling; 1 is the model's own distribution, 0 is greedy.", rich_help_panel=MODEL
+    ),
+]
+Threads = Annotated[
+    int, typer.Option(metavar="N", help="Of the engine's arithmetic; 0: as suits this machine.", rich_help_panel=MODEL)
+]
+Weights = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE",
+        help="A .gguf file for the embedded engine, instead of SmolLM2-135M-Instruct.",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; all else goes to stderr.")]
+Database = Annotated[str, typer.Option("--database", "-d", metavar="FILE", help="The SQLite file of the traces.")]
+MaxRunning = Annotated[
+    int, typer.Option(metavar="N", help="Rollouts that act at once; more wait.", rich_help_panel=PLACE)
+]
+RunFilter = Annotated[str, typer.Option("--run", metavar="RUN", help="Only this run.", show_default=False)]
 Sandbox = Annotated[
     str,
-    typer.Option(help="Sandbox back end: auto (the strongest that works here), bubblewrap, or process (no isolation)."),
+    typer.Option(
+        metavar="NAME",
+        help="Where tools run: auto (the strongest isolation that works here), bubblewrap, or process (no isolation).",
+        rich_help_panel=PLACE,
+    ),
 ]
-Seed = Annotated[int, typer.Option(help="Decides tasks, environments and sampling.")]
-Temperature = Annotated[float, typer.Option(help="Of sampling; 1 is the model's own distribution.")]
-Threads = Annotated[int, typer.Option(help="Of the engine's arithmetic; 0 chooses.")]
-Weights = Annotated[str, typer.Option(help="A .gguf file for the embedded engine, instead of SmolLM2-135M-Instruct.")]

@@ -16,12 +16,12 @@ err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() el
 
 def fail(message: str) -> None:
     """One line that says what was wrong."""
-    err.print(f"[bold red]error:[/] {escape(message)}")
+    err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
 
 
 def note(message: str) -> None:
     """One line on the side."""
-    err.print(f"[dim]{escape(message)}[/]")
+    err.print(f"[dim]{escape(message)}[/]", soft_wrap=True)
 
 
 def print_json(value: object) -> None:
@@ -40,6 +40,21 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
     return drawn
 
 
+def facts(rows: Sequence[Sequence[str]]) -> Table:
+    """Rows of markup without a header, whose last column wraps within itself."""
+    drawn = Table.grid(padding=(0, 2, 0, 0))
+    for row in rows:
+        drawn.add_row(*row)
+    for column in drawn.columns:
+        column.no_wrap, column.overflow = column is not drawn.columns[-1], "fold"
+    return drawn
+
+
 def number(value: float | None, digits: int = 2) -> str:
     """A number for a person; a dash for none."""
     return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 run`, `2,000 runs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

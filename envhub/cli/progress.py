@@ -5,33 +5,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.status import Status
 
-from envhub.cli.output import err, note, number
+from envhub.app import Run
+from envhub.cli.output import count, err, note, number
 from envhub.cli.tally import Tally
 from envhub.contracts.events import Event, RolloutEnded
-from envhub.rollouts.job import Job
 
 LINE_EVERY_S = 10.0
 
 
 class RunProgress:
-    """Shows a tally as it grows. Feed it every event."""
+    """Shows a tally as it grows."""
 
-    def __init__(self, bars: Progress) -> None:
+    def __init__(self, opening: Status, bars: Progress) -> None:
         self.tally = Tally()
+        self._opening = opening
         self._bars = bars
-        self._opening = bars.add_task("loading the model", total=None, reward="–", rate="–")
         self._tasks: dict[str, TaskID] = {}
         self._line_at = time.monotonic()
 
-    def expect(self, job: Job | None) -> None:
-        """Makes a bar for each environment of the job."""
-        self._bars.remove_task(self._opening)
-        if job is not None:
-            for name in job.environments:
-                self._tasks[name] = self._bars.add_task(name, total=job.groups * job.k, reward="–", rate="–")
+    async def follow(self, run: Run) -> None:
+        """Shows all that the run did, in an earlier process too, and will do."""
+        self._opening.stop()
+        async for event in run.store.events(run.id):
+            self.tally.take(event)
+        self.tally.start_clock()
+        if run.job is not None:
+            for name in run.job.environments:
+                self._tasks[name] = self._bars.add_task(name, total=run.job.groups * run.job.k, reward="–", rate="–")
+        self._bars.start()
+        self._show()
+        run.recorder.listen(self._take)
 
-    def take(self, event: Event) -> None:
+    def _take(self, event: Event) -> None:
         self.tally.take(event)
         if isinstance(event, RolloutEnded):
             self._show()
@@ -45,12 +52,13 @@ class RunProgress:
         if not err.is_terminal and time.monotonic() - self._line_at > LINE_EVERY_S:
             self._line_at = time.monotonic()
             total = self.tally.total()
-            note(f"{total.rollouts} rollouts, {total.tokens:,} tokens, {number(total.tokens_per_s, 0)} tokens/s")
+            tokens = f"{count(total.tokens, 'token')}, {number(total.tokens_per_s, 0)} tokens/s"
+            note(f"{count(total.rollouts, 'rollout')}, {tokens}")
 
 
 @contextmanager
 def run_progress() -> Iterator[RunProgress]:
-    """Bars for a run that is about to be opened."""
+    """Progress of a run that is about to be opened."""
     bars = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
@@ -61,5 +69,8 @@ def run_progress() -> Iterator[RunProgress]:
         console=err,
         disable=not err.is_terminal,
     )
-    with bars:
-        yield RunProgress(bars)
+    try:
+        with err.status("loading the model …") as opening:
+            yield RunProgress(opening, bars)
+    finally:
+        bars.stop()

@@ -1,70 +1,92 @@
 """`envhub run`: a job from its first rollout to the table at its end."""
 
-import shlex
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import anyio
 import typer
-from rich.markup import escape
 
 from envhub.app import LOOP, Run, Settings, choose_sandbox, open_run, stored_members
 from envhub.cli import options
 from envhub.cli.interrupt import interruptible
-from envhub.cli.output import fail, note, number, out, print_json, table
+from envhub.cli.output import fail, note, print_json
 from envhub.cli.progress import run_progress
-from envhub.cli.tally import Line, Tally
-from envhub.cli.trainer import run_trainer
+from envhub.cli.report import Repeated, Report
+from envhub.cli.trainer import run_trainer, trainer_command
 from envhub.contracts.engine import EngineOptions
 from envhub.contracts.ids import RunId
-from envhub.contracts.members import MemberCounts, MemberState
 from envhub.contracts.sandbox import SandboxBackend
 from envhub.contracts.turn import Sampling
 from envhub.errors import EnvhubError, UsageError
-from envhub.registry import environments
-from envhub.rollouts.job import Job
+from envhub.rollouts.job import NO_ISOLATION, Job
 
-NO_ISOLATION = (
-    "no isolating back end works here (`envhub doctor` says why); --sandbox process runs it without isolation"
-)
 LOOPBACK = "127.0.0.1:0"  # the feed's address beside a trainer of our own; 0: any free port
+KEPT = "groups that it did not ack are kept: run --resume delivers them"
+OF_THE_JOB = ("environment_ids", "groups", "k", "agent", "judge", "temperature", "max_tokens", "seed", "run_id")
 
 
 def run(
-    environment_ids: options.Environments = [],  # noqa: B006 - typer's way to say "may be left out"
+    context: typer.Context,
+    environment_ids: options.EnvironmentIds = [],  # noqa: B006 - typer's way to say "may be left out"
     groups: options.Groups = 1,
     k: options.K = 4,
-    engine: options.Engine = "embedded",
-    weights: options.Weights = "",
-    threads: options.Threads = 0,
-    max_batch: options.MaxBatch = 16,
     agent: options.Agent = "tool-loop",
     judge: options.JudgeName = "",
-    sandbox: options.Sandbox = "auto",
+    seed: options.Seed = 0,
+    load: options.Load = [],  # noqa: B006
+    engine: options.Engine = "embedded",
+    weights: options.Weights = "",
     temperature: options.Temperature = 1.0,
     max_tokens: options.MaxTokens = 128,
+    max_batch: options.MaxBatch = 16,
+    threads: options.Threads = 0,
+    sandbox: options.Sandbox = "auto",
     max_running: options.MaxRunning = 64,
-    seed: options.Seed = 0,
-    database: options.Database = "envhub.db",
-    run_id: Annotated[str, typer.Option(help="A name for the run; made from the date where none is given.")] = "",
-    feed: Annotated[
-        str, typer.Option(help="Serve trainers on HOST:PORT; the run ends when all groups are acked.")
+    trainer: Annotated[
+        str,
+        typer.Option(
+            metavar="COMMAND",
+            help="A trainer to start beside the run; it finds the feed's address in ENVHUB_FEED.",
+            show_default=False,
+            rich_help_panel=options.TRAINING,
+        ),
     ] = "",
-    trainer: Annotated[str, typer.Option(help="A command that consumes the feed, in a process of its own.")] = "",
-    resume: Annotated[str, typer.Option(metavar="RUN", help="Go on with a run that ended too early.")] = "",
+    feed: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where to serve trainers; the run ends when they have acked every group.",
+            show_default=False,
+            rich_help_panel=options.TRAINING,
+        ),
+    ] = "",
+    database: options.Database = "envhub.db",
+    run_id: Annotated[
+        str, typer.Option(metavar="RUN", help="A name for the run; by default the date and more.", show_default=False)
+    ] = "",
+    resume: Annotated[
+        str, typer.Option(metavar="RUN", help="Go on with a run that ended too early.", show_default=False)
+    ] = "",
     as_json: options.AsJson = False,
 ) -> None:
     """Run groups of rollouts, and show how they went.
 
-    A group is K rollouts of one task. Every token is recorded with its log probability and policy version.
+    A group is K rollouts of one task. Every token is recorded, with its log probability.
 
     [bold]Examples[/]
 
       envhub run envhub/arithmetic-v0 --groups 8
 
-      envhub run envhub/calculator-v0 --trainer "python docs/examples/trainer_client.py"
+      envhub run demo/sums-v0 --load docs/examples/sums.py
+
+      envhub run envhub/arithmetic-v0 --trainer "python my_trainer.py"
+
+    Exit code: 0 when every member was consumed, 1 when some failed, 2 for wrong usage, 130 when interrupted.
     """
+    if resume:
+        _refuse_job_options(context)
     settings = Settings(
         database=database,
         run_id=resume or run_id,
@@ -79,7 +101,10 @@ def run(
     job = None
     if not resume:
         job = Job(tuple(environment_ids), groups, k, agent, judge, Sampling(temperature, max_tokens))
-    report = anyio.run(_run, settings, job, trainer, backend_options=LOOP)
+    report = anyio.run(_run, Repeated(settings, tuple(load), trainer), job, backend_options=LOOP)
+    if report is None:
+        note("nothing was started")
+        sys.exit(130)
     if as_json:
         print_json(report.as_json())
     else:
@@ -87,122 +112,59 @@ def run(
     sys.exit(report.exit_code)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How a run went."""
-
-    run_id: RunId
-    database: str
-    tally: Tally
-    members: MemberCounts
-    interrupted: bool
-
-    @property
-    def exit_code(self) -> int:
-        if self.interrupted:
-            return 130
-        return 0 if self.members.of(MemberState.ACKED) == self.members.submitted else 1
-
-    def as_json(self) -> dict[str, object]:
-        return {
-            "run_id": self.run_id,
-            "database": self.database,
-            "environments": {name: _facts(line) for name, line in self.tally.lines.items()},
-            "members": {"submitted": self.members.submitted, **{str(s): n for s, n in self.members.by_state.items()}},
-            "conserved": self.members.conserved,
-            "drained": self.members.drained,
-        }
-
-    def show(self) -> None:
-        columns = ("environment", "groups", "rollouts", "mean reward", "tokens", "tokens/s", "outcomes")
-        rows = [_row(name, line) for name, line in self.tally.lines.items()]
-        if len(rows) > 1:
-            rows.append(_row("all", self.tally.total()))
-        out.print()
-        out.print(table(columns, rows, right=columns[1:6]))
-        out.print(f"\n[bold]members[/]   {self.members.equation()}")
-        out.print(f"[bold]database[/]  {self.database} (run {self.run_id})\n", soft_wrap=True)
-        for command, meaning in self._next():
-            out.print(f"  [cyan]{escape(command)}[/]  [dim]{meaning}[/]", soft_wrap=True)
-
-    def _next(self) -> list[tuple[str, str]]:
-        database = "" if self.database == "envhub.db" else f" --database {shlex.quote(self.database)}"
-        command = _own_name()
-        commands = [
-            (f"{command} trace list{database}", "the rollouts, newest first"),
-            (f"{command} verify{database}", "check every recorded token"),
-            (f"{command} serve{database}", "look at them in a browser"),
-        ]
-        if not self.members.drained:
-            commands.insert(0, (f"{command} run --resume {self.run_id}{database}", "go on where it stopped"))
-        return commands
+def _refuse_job_options(context: typer.Context) -> None:
+    for option in context.command.params:
+        source = context.get_parameter_source(str(option.name))
+        if option.name in OF_THE_JOB and source is not None and source.name == "COMMANDLINE":
+            name = option.opts[0] if option.opts[0].startswith("-") else "the environments"
+            raise UsageError(f"--resume goes on with the job that the run has; leave out {name}")
 
 
-async def _run(settings: Settings, job: Job | None, trainer: str) -> Report:
+async def _run(told: Repeated, job: Job | None) -> Report | None:
+    """How the run went; None where it was interrupted before it began."""
+    settings = told.settings
+    command = trainer_command(told.trainer) if told.trainer else []
     backend = await choose_sandbox(settings.sandbox)
     if job is not None:
         job = runnable(job, backend)
-        await job.check()
+    begun: Repeated | None = None
+    failures: list[EnvhubError] = []
     with run_progress() as progress:
         async with (
             interruptible() as scope,
             anyio.create_task_group() as tasks,
             open_run(settings, job, backend) as run,
         ):
-            settings = replace(settings, run_id=run.id)
-            progress.expect(run.job)
-            run.recorder.listen(progress.take)
-            if trainer:
-                tasks.start_soon(_train, trainer, run, tasks.cancel_scope)
+            begun = replace(told, settings=replace(settings, run_id=run.id))
+            await progress.follow(run)
+            note(f"run {run.id}, in {settings.database}")
+            if command:
+                tasks.start_soon(_train, command, run, tasks.cancel_scope, failures)
             elif run.feed_address:
-                note(f"the feed is on {run.feed_address}; the run ends when its consumers have acked every group")
+                note(f"the feed is on {run.feed_address}; the run ends when trainers have acked every group")
             await run.play()
-    members = await stored_members(settings.database, RunId(settings.run_id))
-    return Report(RunId(settings.run_id), settings.database, progress.tally, members, scope.cancel_called)
+    if begun is None:
+        return None
+    for failure in failures:
+        fail(f"{failure}; {KEPT}")
+    members = await stored_members(settings.database, RunId(begun.settings.run_id))
+    return Report(begun, progress.tally, members, scope.cancel_called, bool(failures))
 
 
 def runnable(job: Job, backend: SandboxBackend | None) -> Job:
-    """The job without the environments that need a sandbox where none is to be had."""
-    if backend is not None:
-        return job
-    skipped = [name for name in job.environments if environments.get(name).needs_sandbox]
-    if len(skipped) == len(job.environments):
-        raise UsageError(f"{', '.join(skipped)} needs a sandbox and {NO_ISOLATION}")
-    for name in skipped:
-        note(f"skipping {name}: it needs a sandbox and {NO_ISOLATION}")
-    return replace(job, environments=tuple(name for name in job.environments if name not in skipped))
+    """The job without the environments that need a sandbox where none is to be had, and a line that says so."""
+    left = job if backend else job.without_sandbox()
+    for name in job.environments:
+        if name not in left.environments:
+            note(f"skipping {name}: it needs a sandbox and {NO_ISOLATION}")
+    return left
 
 
-async def _train(command: str, run: Run, scope: anyio.CancelScope) -> None:
+async def _train(command: Sequence[str], run: Run, scope: anyio.CancelScope, failures: list[EnvhubError]) -> None:
     try:
         await run_trainer(command, run.feed_address)
         if run.deliveries is not None and not run.deliveries.over:
-            raise EnvhubError(f"the trainer '{command}' ended before the run; groups that it did not ack are kept")
+            raise EnvhubError("the trainer ended before the run")
     except EnvhubError as error:
-        fail(str(error))
+        failures.append(error)
         scope.cancel()
-
-
-def _facts(line: Line) -> dict[str, object]:
-    return {
-        "groups": line.groups,
-        "rollouts": line.rollouts,
-        "children": line.children,
-        "mean_reward": line.mean_reward,
-        "tokens": line.tokens,
-        "tokens_per_s": round(line.tokens_per_s, 1),
-        "outcomes": dict(line.outcomes),
-    }
-
-
-def _row(name: str, line: Line) -> tuple[str, ...]:
-    outcomes = [f"{count:,} {outcome}" for outcome, count in line.outcomes.most_common()]
-    if line.children:
-        outcomes.append(f"and {line.children:,} children")
-    reward, rate = number(line.mean_reward), number(line.tokens_per_s, 0)
-    return name, str(line.groups), f"{line.rollouts:,}", reward, f"{line.tokens:,}", rate, ", ".join(outcomes)
-
-
-def _own_name() -> str:
-    """How this command was called, so that what is printed can be typed."""
-    return sys.argv[0] if "/" in sys.argv[0] and not sys.argv[0].startswith("/") else "envhub"

@@ -1,6 +1,6 @@
 """`envhub serve`: manager, gateway, feed and dashboard in one process, until Ctrl-C."""
 
-import sys
+from dataclasses import replace
 from typing import Annotated
 
 import anyio
@@ -9,7 +9,8 @@ import typer
 from envhub.app import LOOP, Addresses, Services, Settings, choose_sandbox, open_services, stored_members
 from envhub.cli import options
 from envhub.cli.interrupt import interruptible
-from envhub.cli.output import note, out
+from envhub.cli.output import facts, note, out
+from envhub.cli.report import Repeated, show_database
 from envhub.cli.running import runnable
 from envhub.contracts.engine import EngineOptions
 from envhub.contracts.ids import RunId
@@ -17,36 +18,59 @@ from envhub.contracts.turn import Sampling
 from envhub.rollouts.job import Job
 
 LOOPBACK = "127.0.0.1"
+ADDRESSES = "Addresses"  # panel of the help
 
 
 def serve(
-    environment_ids: options.Environments = [],  # noqa: B006 - typer's way to say "may be left out"
+    environment_ids: options.EnvironmentIds = [],  # noqa: B006 - typer's way to say "may be left out"
     groups: options.Groups = 1,
     k: options.K = 4,
-    engine: options.Engine = "embedded",
-    weights: options.Weights = "",
-    threads: options.Threads = 0,
-    max_batch: options.MaxBatch = 16,
     agent: options.Agent = "tool-loop",
     judge: options.JudgeName = "",
-    sandbox: options.Sandbox = "auto",
+    seed: options.Seed = 0,
+    load: options.Load = [],  # noqa: B006
+    engine: options.Engine = "embedded",
+    weights: options.Weights = "",
     temperature: options.Temperature = 1.0,
     max_tokens: options.MaxTokens = 128,
+    max_batch: options.MaxBatch = 16,
+    threads: options.Threads = 0,
+    sandbox: options.Sandbox = "auto",
     max_running: options.MaxRunning = 64,
-    seed: options.Seed = 0,
-    database: options.Database = "envhub.db",
-    host: Annotated[str, typer.Option(help="Of gateway and dashboard; the feed stays on loopback.")] = LOOPBACK,
-    dashboard_port: Annotated[int, typer.Option(help="0: any that is free.")] = 8600,
-    gateway_port: Annotated[int, typer.Option(help="0: any that is free.")] = 8601,
-    feed_port: Annotated[int, typer.Option(help="0: any that is free.")] = 8602,
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST",
+            help="Of dashboard and gateway; the feed stays on loopback.",
+            rich_help_panel=ADDRESSES,
+        ),
+    ] = LOOPBACK,
+    dashboard_port: Annotated[
+        int, typer.Option(metavar="PORT", help="Of the page; 0: any that is free.", rich_help_panel=ADDRESSES)
+    ] = 8600,
+    gateway_port: Annotated[
+        int, typer.Option(metavar="PORT", help="For agents outside; 0: any that is free.", rich_help_panel=ADDRESSES)
+    ] = 8601,
+    feed_port: Annotated[
+        int, typer.Option(metavar="PORT", help="For trainers; 0: any that is free.", rich_help_panel=ADDRESSES)
+    ] = 8602,
     token: Annotated[
-        str, typer.Option(envvar="ENVHUB_TOKEN", help="Demanded of every caller; beyond loopback a must.")
+        str,
+        typer.Option(
+            envvar="ENVHUB_TOKEN",
+            metavar="TOKEN",
+            help="Every caller must send it; beyond loopback there must be one.",
+            show_default=False,
+            rich_help_panel=ADDRESSES,
+        ),
     ] = "",
+    database: options.Database = "envhub.db",
 ) -> None:
     """Serve the dashboard, the gateway and the trainer feed, until Ctrl-C.
 
-    With environments, their rollouts run meanwhile and wait for trainers on the feed. Without, programs outside open
-    rollouts through the gateway: POST /envhub/v1/sessions.
+    With environments, their rollouts run meanwhile and wait for trainers on the feed.
+
+    Without, programs outside open rollouts at the gateway: POST /envhub/v1/sessions.
 
     [bold]Examples[/]
 
@@ -64,34 +88,40 @@ def serve(
         feed=f"{LOOPBACK}:{feed_port}",
         feed_token=token,
     )
-    job = (
-        Job(tuple(environment_ids), groups, k, agent, judge, Sampling(temperature, max_tokens))
-        if environment_ids
-        else None
-    )
+    job = None
+    if environment_ids:
+        job = Job(tuple(environment_ids), groups, k, agent, judge, Sampling(temperature, max_tokens))
     addresses = Addresses(host, dashboard_port, gateway_port, token)
-    anyio.run(_serve, settings, job, addresses, backend_options=LOOP)
+    anyio.run(_serve, Repeated(settings, tuple(load)), job, addresses, backend_options=LOOP)
 
 
-async def _serve(settings: Settings, job: Job | None, addresses: Addresses) -> None:
+async def _serve(repeated: Repeated, job: Job | None, addresses: Addresses) -> None:
+    settings = repeated.settings
     backend = await choose_sandbox(settings.sandbox)
     if job is not None:
         job = runnable(job, backend)
-        await job.check()
-    run_id = RunId("")
     async with interruptible(), open_services(settings, job, backend, addresses) as services:
-        run_id = services.run.id
+        settings = replace(settings, run_id=services.run.id)
         _announce(services)
         await services.run.play()
         await anyio.sleep_forever()
-    members = await stored_members(settings.database, run_id)
-    out.print(f"[bold]members[/]   {members.equation()}")
-    out.print(f"[bold]database[/]  {settings.database} (run {run_id})", soft_wrap=True)
-    sys.exit(0)
+    if settings.run_id:
+        await _show_end(replace(repeated, settings=settings))
 
 
 def _announce(services: Services) -> None:
-    out.print(f"[bold]dashboard[/]  {services.dashboard_url}")
-    out.print(f"[bold]gateway[/]    {services.gateway_url}/v1")
-    out.print(f"[bold]feed[/]       {services.run.feed_address}")
+    rows = (
+        ("[bold]dashboard[/]", services.dashboard_url, "rollouts, their messages and tokens"),
+        ("[bold]gateway[/]", f"{services.gateway_url}/v1", "for agents outside"),
+        ("[bold]feed[/]", services.run.feed_address, "for trainers"),
+    )
+    out.print(facts([(*row[:2], f"[dim]{row[2]}[/]") for row in rows]))
     note("Ctrl-C ends it")
+
+
+async def _show_end(repeated: Repeated) -> None:
+    members = await stored_members(repeated.settings.database, RunId(repeated.settings.run_id))
+    out.print(f"[bold]members[/]   {members.equation()}", soft_wrap=True)
+    show_database(repeated.settings)
+    if not members.drained:
+        out.print(f"\nnext:\n  [cyan]{repeated.resume()}[/]  [dim]go on where it stopped[/]", soft_wrap=True)

@@ -3,14 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from envhub.contracts.events import (
-    Event,
-    GroupAcked,
-    GroupSubmitted,
-    RolloutEnded,
-    RolloutStarted,
-    TurnRecorded,
-)
+from envhub.contracts.events import Event, GroupSubmitted, RolloutEnded, RolloutStarted, TurnRecorded
 from envhub.contracts.ids import RolloutId
 
 
@@ -23,6 +16,7 @@ class Line:
     children: int = 0
     rewards: list[float] = field(default_factory=list)
     tokens: int = 0  # sampled
+    timed_tokens: int = 0  # those between the two times below
     started_at: float = 0.0
     ended_at: float = 0.0
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -32,8 +26,8 @@ class Line:
         return sum(self.rewards) / len(self.rewards) if self.rewards else None
 
     @property
-    def tokens_per_s(self) -> float:
-        return self.tokens / max(self.ended_at - self.started_at, 1e-9) if self.tokens else 0.0
+    def tokens_per_s(self) -> float | None:
+        return self.timed_tokens / max(self.ended_at - self.started_at, 1e-9) if self.timed_tokens else None
 
     def __add__(self, other: "Line") -> "Line":
         return Line(
@@ -42,7 +36,8 @@ class Line:
             self.children + other.children,
             self.rewards + other.rewards,
             self.tokens + other.tokens,
-            min(at for at in (self.started_at, other.started_at) if at) if self.started_at or other.started_at else 0.0,
+            self.timed_tokens + other.timed_tokens,
+            min((at for at in (self.started_at, other.started_at) if at), default=0.0),
             max(self.ended_at, other.ended_at),
             self.outcomes + other.outcomes,
         )
@@ -53,7 +48,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.lines: dict[str, Line] = {}
-        self.acked = 0  # groups
+        self.failures: Counter[str] = Counter()  # of members, by boundary and message
         self._roots: dict[RolloutId, str] = {}  # environment of the root, by live rollout
         self._children: set[RolloutId] = set()
 
@@ -64,15 +59,19 @@ class Tally:
             case TurnRecorded():
                 line = self.lines[self._roots[event.rollout_id]]
                 line.tokens += len(event.turn.output_ids)
+                line.timed_tokens += len(event.turn.output_ids)
                 line.ended_at = event.at
             case RolloutEnded():
                 self._end(event)
             case GroupSubmitted():
                 self._line(event.request.rollout.environment.id).groups += 1
-            case GroupAcked():
-                self.acked += 1
             case _:
                 pass
+
+    def start_clock(self) -> None:
+        """Counts the speed from here on: what came before was another process's."""
+        for line in self.lines.values():
+            line.timed_tokens, line.started_at, line.ended_at = 0, 0.0, 0.0
 
     def total(self) -> Line:
         """All environments together."""
@@ -102,5 +101,7 @@ class Tally:
         elif not event.requeued:
             line.rollouts += 1
             line.outcomes[f"{event.status} ({event.failure.boundary})" if event.failure else str(event.status)] += 1
+            if event.failure is not None:
+                self.failures[f"{event.failure.boundary}: {event.failure.message}"] += 1
             if event.score is not None:
                 line.rewards.append(event.score.scalar)

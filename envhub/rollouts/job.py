@@ -1,15 +1,22 @@
 """Job: what a run is to do, and the groups that this means."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from envhub.contracts.environment import Environment
 from envhub.contracts.ids import EnvironmentId
+from envhub.contracts.judge import Judge, RewardFunction
 from envhub.contracts.rollout import EnvironmentRef, GroupRequest, Limits, RolloutRequest
 from envhub.contracts.task import Task
 from envhub.contracts.turn import Sampling
 from envhub.environments.check import preflight
 from envhub.errors import UsageError
-from envhub.registry import agents, environments, judges
+from envhub.registry import EnvironmentSpec, agents, environments, judges
+from envhub.rollouts.outside import AGENT as OUTSIDE
+
+NO_ISOLATION = (
+    "no isolating back end works here (`envhub doctor` says why); --sandbox process runs it without isolation"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +24,7 @@ class Job:
     """What a run is to do: `groups` groups of `k` in each environment, in turn.
 
     Raises:
-        UsageError: a count below 1, or no environment.
+        UsageError: a count below 1, no environment, or one twice.
     """
 
     environments: tuple[str, ...]
@@ -32,8 +39,22 @@ class Job:
     def __post_init__(self) -> None:
         if not self.environments:
             raise UsageError("no environment is named; `envhub env list` shows them")
-        if self.groups < 1:
-            raise UsageError(f"groups is {self.groups}; it must be at least 1")
+        for name in ("groups", "k", "max_tries"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if len(set(self.environments)) < len(self.environments):
+            raise UsageError(f"an environment is named twice in {', '.join(self.environments)}; ask for more groups")
+
+    def without_sandbox(self) -> "Job":
+        """What of it can run where no sandbox is to be had.
+
+        Raises:
+            UsageError: nothing.
+        """
+        left = tuple(name for name in self.environments if not environments.get(name).needs_sandbox)
+        if not left:
+            raise UsageError(f"{', '.join(self.environments)} needs a sandbox and {NO_ISOLATION}")
+        return replace(self, environments=left)
 
     async def check(self) -> None:
         """Finds what can't work before anything starts.
@@ -41,11 +62,15 @@ class Job:
         Raises:
             UsageError: an unknown name, an environment without tasks, a judge that gives no finite number.
         """
+        if self.agent == OUTSIDE:
+            raise UsageError(
+                f"agent '{OUTSIDE}' waits for programs that open rollouts themselves, through `envhub serve`; "
+                "a job needs one that acts, like tool-loop"
+            )
         agents.get(self.agent)
-        if self.judge:
-            judges.get(self.judge)
-        for name in self.environments:
-            await preflight(environments.get(name))
+        judge = judges.get(self.judge) if self.judge else None
+        for spec in [environments.get(name) for name in self.environments]:
+            await preflight(_judged_by(judge, spec) if judge else spec)
 
     def requests(self, seed: int) -> list[GroupRequest]:
         """All groups, in the order of submission: the same for the same seed, so that a run can be gone on with."""
@@ -71,3 +96,12 @@ class Job:
             limits=self.limits,
         )
         return GroupRequest(rollout, self.k, self.max_tries)
+
+
+def _judged_by(judge: Judge | RewardFunction, spec: EnvironmentSpec) -> EnvironmentSpec:
+    def make(**kwargs: object) -> Environment:
+        made = spec.factory(**kwargs)
+        made.judge = judge
+        return made
+
+    return replace(spec, factory=make)

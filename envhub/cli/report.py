@@ -1,0 +1,140 @@
+"""Report: how a run went, for a person or a program, and what to type next."""
+
+import shlex
+import sys
+from dataclasses import dataclass
+
+from rich.markup import escape
+
+from envhub.app import Settings
+from envhub.cli.output import facts, number, out, table
+from envhub.cli.tally import Line, Tally
+from envhub.contracts.members import MemberCounts, MemberState
+
+SHOWN_FAILURES = 3
+USUAL = Settings()
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """What a run was told that a further command on it must be told as well."""
+
+    settings: Settings  # with the id of the run
+    load: tuple[str, ...] = ()
+    trainer: str = ""
+
+    def command(self, verb: str, *options: str) -> str:
+        """A command to type, with those options that are not as usual."""
+        settings = self.settings
+        values = {
+            "database": settings.database,
+            "engine": settings.engine,
+            "weights": settings.engine_options.weights,
+            "sandbox": settings.sandbox,
+            "feed": "" if self.trainer else settings.feed,
+            "trainer": self.trainer,
+        }
+        told = [(name, values[name]) for name in options]
+        shown = [
+            f" --{name} {shlex.quote(value)}" for name, value in told if value not in ("", getattr(USUAL, name, ""))
+        ]
+        return f"{_own_name()} {verb}{''.join(shown)}"
+
+    def resume(self) -> str:
+        """The command that goes on with the run."""
+        load = "".join(f" --load {shlex.quote(source)}" for source in self.load)
+        verb = f"run --resume {shlex.quote(self.settings.run_id)}{load}"
+        return self.command(verb, "database", "engine", "weights", "sandbox", "feed", "trainer")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a run went."""
+
+    repeated: Repeated
+    tally: Tally
+    members: MemberCounts
+    interrupted: bool
+    trainer_failed: bool
+
+    @property
+    def exit_code(self) -> int:
+        if self.interrupted:
+            return 130
+        return int(self.trainer_failed or self.members.of(MemberState.ACKED) < self.members.submitted)
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "run_id": self.repeated.settings.run_id,
+            "database": self.repeated.settings.database,
+            "environments": {name: _facts(line) for name, line in self.tally.lines.items()},
+            "members": {"submitted": self.members.submitted, **{str(s): n for s, n in self.members.by_state.items()}},
+            "conserved": self.members.conserved,
+            "drained": self.members.drained,
+            "failures": dict(self.tally.failures.most_common()),
+        }
+
+    def show(self) -> None:
+        columns = ("environment", "groups", "rollouts", "mean\nreward", "tokens", "tokens/s", "outcomes")
+        rows = [_row(name, line) for name, line in self.tally.lines.items()]
+        if len(rows) > 1:
+            rows.append(_row("all", self.tally.total()))
+        out.print()
+        out.print(table(columns, rows, right=columns[1:6]))
+        out.print()
+        out.print(f"[bold]members[/]   {self.members.equation()}", soft_wrap=True)
+        show_database(self.repeated.settings)
+        self._show_failures()
+        commands = self._next()
+        width = max(len(command) for command, _ in commands)
+        out.print("\nnext:")
+        for command, meaning in commands:
+            out.print(f"  [cyan]{escape(command.ljust(width))}[/]  [dim]{meaning}[/]", soft_wrap=True)
+
+    def _show_failures(self) -> None:
+        failures = self.tally.failures.most_common()
+        if failures:
+            out.print("\nwhy members failed:")
+            out.print(facts([(f"  {number}", escape(why)) for why, number in failures[:SHOWN_FAILURES]]))
+        if len(failures) > SHOWN_FAILURES:
+            out.print(f"  and {len(failures) - SHOWN_FAILURES} more reasons: trace list --status failed")
+
+    def _next(self) -> list[tuple[str, str]]:
+        repeated = self.repeated
+        resume = [] if self.members.drained else [(repeated.resume(), "go on where it stopped")]
+        return [
+            *resume,
+            (repeated.command("trace list", "database"), "the rollouts, newest first"),
+            (repeated.command("verify", "database"), "check every recorded token"),
+            (repeated.command("serve", "database", "engine", "weights"), "look at them in a browser"),
+        ]
+
+
+def show_database(settings: Settings) -> None:
+    """Where a run is."""
+    out.print(f"[bold]database[/]  {escape(settings.database)} (run {escape(settings.run_id)})", soft_wrap=True)
+
+
+def _facts(line: Line) -> dict[str, object]:
+    return {
+        "groups": line.groups,
+        "rollouts": line.rollouts,
+        "children": line.children,
+        "mean_reward": line.mean_reward,
+        "tokens": line.tokens,
+        "tokens_per_s": line.tokens_per_s,
+        "outcomes": dict(line.outcomes),
+    }
+
+
+def _row(name: str, line: Line) -> tuple[str, ...]:
+    outcomes = [f"{number:,} {outcome}" for outcome, number in line.outcomes.most_common()]
+    if line.children:
+        outcomes.append(f"and {line.children:,} children")
+    reward, rate = number(line.mean_reward), number(line.tokens_per_s, 0)
+    return name, str(line.groups), f"{line.rollouts:,}", reward, f"{line.tokens:,}", rate, ", ".join(outcomes)
+
+
+def _own_name() -> str:
+    """How this command was called, so that what is printed can be typed."""
+    return sys.argv[0] if "/" in sys.argv[0] and not sys.argv[0].startswith("/") else "envhub"

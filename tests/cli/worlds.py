@@ -1,0 +1,75 @@
+"""Environments of a user's own, as `--load` brings them."""
+
+import sys
+import time
+from dataclasses import replace
+
+import anyio
+
+import envhub
+from envhub import Action, EnvironmentRef, JudgeInput, Observation, StepResult, Task
+from envhub.contracts.engine import EngineOptions, Model
+from envhub.contracts.ids import EnvironmentId
+from envhub.engines import scripted
+from envhub.registry import engines
+
+SUMS = [Task.ask(f"What is {a} + 1?", a + 1, id=f"{a}+1") for a in range(5)]
+
+
+class Slow(envhub.Environment):
+    """Ends with its first step, after a while."""
+
+    async def reset(self, task: Task, *, seed: int, ctx: envhub.Context) -> Observation:
+        return Observation(task.prompt)
+
+    async def step(self, action: Action) -> StepResult:
+        await anyio.sleep(0.2)
+        return StepResult(reward=1.0, terminated=True)
+
+
+class Family(envhub.Environment):
+    """Ends with its first step, once two children have played the same task."""
+
+    async def reset(self, task: Task, *, seed: int, ctx: envhub.Context) -> Observation:
+        self.ctx = ctx
+        return Observation(task.prompt)
+
+    async def step(self, action: Action) -> StepResult:
+        child = replace(self.ctx.request, environment=EnvironmentRef(EnvironmentId("test/fastidious-v0")))
+        await self.ctx.rollouts([child, child])
+        return StepResult(reward=1.0, terminated=True)
+
+
+def sluggish(options: EngineOptions) -> Model:
+    """Takes a while to load, and says when it begins."""
+    sys.stderr.write("loading\n")
+    sys.stderr.flush()
+    time.sleep(0.5)
+    return scripted.load(options)
+
+
+def fastidious(input: JudgeInput) -> float:
+    if float(input.response) == input.task.answer:
+        return 1.0
+    raise ConnectionError("the judge is down")
+
+
+def undecided(input: JudgeInput) -> float:
+    return float("nan")
+
+
+engines.register("sluggish", sluggish)
+envhub.environment("test/slow-v0", tasks=SUMS)(Slow)
+envhub.environment("test/family-v0", tasks=SUMS)(Family)
+
+
+@envhub.environment("test/fastidious-v0", tasks=SUMS)
+def fastidious_sums() -> envhub.Environment:
+    """Judges right answers only."""
+    return envhub.SingleTurn(fastidious)
+
+
+@envhub.environment("test/undecided-v0", tasks=SUMS)
+def undecided_sums() -> envhub.Environment:
+    """Its judge gives no number."""
+    return envhub.SingleTurn(undecided)

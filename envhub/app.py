@@ -28,7 +28,7 @@ from envhub.http_server import listen
 from envhub.http_server import serve as serve_http
 from envhub.registry import engines, sandboxes
 from envhub.rollouts.admission import Slots
-from envhub.rollouts.beginning import earlier_run, new_run, recorded_job
+from envhub.rollouts.beginning import Conditions, earlier_run, new_run, recorded_job
 from envhub.rollouts.deliveries import DeliveryQueue, Outlet, OwnConsumer, open_deliveries
 from envhub.rollouts.job import Job
 from envhub.rollouts.manager import Origin, RolloutGroup, RolloutManager, open_manager
@@ -37,6 +37,7 @@ from envhub.rollouts.platform import Endpoints, Platform, ServedPolicy
 from envhub.rollouts.recorder import Recorder, open_recorder
 from envhub.rollouts.resume import Leftover
 from envhub.store.database import database_path
+from envhub.store.run_lock import run_lock
 from envhub.store.sql_store import SqlTraceStore, open_store
 from envhub.tokens.chat import ChatRenderer
 from sandboxes.choose import choose
@@ -136,10 +137,13 @@ async def open_run(
     async with AsyncExitStack() as stack:
         store = await open_traces(settings.database, existing=settings.resume)
         stack.push_async_callback(_close, store)
+        conditions = Conditions(settings.model, feed=bool(settings.feed))
         if settings.resume:
-            rest = await earlier_run(store, RunId(settings.run_id), settings.model, isolates=backend is not None)
+            stack.enter_context(run_lock(settings.database, RunId(settings.run_id)))
+            rest = await earlier_run(store, RunId(settings.run_id), conditions, isolates=backend is not None)
         else:
-            rest = await new_run(store, settings.run_id, settings.seed, job, settings.model)
+            rest = await new_run(store, settings.run_id, settings.seed, job, conditions)
+            stack.enter_context(run_lock(settings.database, rest.run_id))
         model = await to_thread.run_sync(make_engine, settings.engine_options)
         stack.push_async_callback(_close, model.engine)
         await store.append(rest.opening)

@@ -120,6 +120,8 @@ def boundary(where: Boundary, *, retryable: bool = False) -> Iterator[None]:
         yield
     except (Fault, Truncated):
         raise
+    except SystemExit as error:  # a plug-in may not end the process
+        raise Fault(f"SystemExit: {error}", where, retryable) from error
     except Exception as error:
         cause = _attributed(error)
         if cause is not None:

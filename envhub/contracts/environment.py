@@ -56,4 +56,4 @@ class Environment(ABC):
         """Takes one action. Not called again once it returned terminated or truncated."""
 
     async def close(self) -> None:  # noqa: B027 - most episodes hold nothing
-        """Releases what the episode holds. Idempotent."""
+        """Releases what the episode holds; called also where no episode was started. Idempotent."""

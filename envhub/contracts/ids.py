@@ -35,6 +35,11 @@ def child_rollout_id(parent: RolloutId, ordinal: int) -> RolloutId:
     return RolloutId(f"{parent}.{ordinal}")
 
 
+def ordinal_of(child: RolloutId) -> int:
+    """Which of its parent's rollouts a child's id names."""
+    return int(child.rpartition(".")[2])
+
+
 def derive_seed(*parts: str | int) -> int:
     """A seed in [0, 2**63) that depends on all parts and nothing else."""
     digest = blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()

@@ -23,9 +23,20 @@ class Score:
     durations: Mapping[str, float] = field(default_factory=dict)  # seconds, by component
 
     def __post_init__(self) -> None:
-        for name, value in (("scalar", self.scalar), *self.components.items()):
-            if not math.isfinite(value):
-                raise UsageError(f"score '{name}' is {value}; a judge must give finite numbers, or raise")
+        # Comparisons and numpy give other types: what is recorded is what was promised.
+        object.__setattr__(self, "scalar", _finite("scalar", self.scalar))
+        object.__setattr__(self, "components", {name: _finite(name, part) for name, part in self.components.items()})
+        object.__setattr__(self, "durations", {name: float(part) for name, part in self.durations.items()})
+
+
+def _finite(name: str, value: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"score '{name}' is {value}; a judge must give finite numbers, or raise")
+    return number
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Slots: how many rollouts act at once, and the lending that keeps parents from starving their own children.
 
-Invariants: at most `limit` slots are held; a rollout that waits for its children holds none, so waiting can't deadlock;
-who comes back from waiting goes before children, and children before new members, so that started trees finish first.
+Invariants: at most `limit` slots are held; a rollout that waits for others holds none, so waiting can't deadlock; who
+comes back from waiting goes before children, and children before new members, so that started trees finish first.
 """
 
 import heapq
@@ -78,19 +78,22 @@ class Slot:
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[None]:
-        """Waits for children within: the slot is theirs, and taken back when the last of the lendings ends."""
+        """Waits for others within: the slot is theirs, until this rollout acts again."""
         self._lendings += 1
         self._give()
         try:
             yield
         finally:
             self._lendings -= 1
-        if not self._lendings:
+
+    async def take_back(self) -> None:
+        """To be called before every action: waits for the slot where it was lent, unless a tool still lends it."""
+        if not self._held and not self._lendings:
             await self._take(Precedence.RETURNING)
 
     async def _take(self, precedence: Precedence) -> None:
         await self._slots.acquire(precedence)
-        if self._held or self._lendings:  # lent again, or taken back by another lending, while this one waited
+        if self._held or self._lendings:  # lent again, or taken back by another action, while this one waited
             self._slots.release()
         else:
             self._held = True

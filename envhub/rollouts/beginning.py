@@ -1,9 +1,10 @@
 """Where a run begins: as a new one, or from what an earlier process left of it."""
 
+import re
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import msgspec
 
@@ -14,33 +15,50 @@ from envhub.errors import UsageError
 from envhub.rollouts.job import NO_ISOLATION, Job
 from envhub.rollouts.resume import Leftover, leftover
 
+RUN_ID = re.compile(r"[A-Za-z0-9][\w.-]*")  # it is part of URLs and file names
 
-async def new_run(store: TraceStore, name: str, seed: int, job: Job | None, model: Mapping[str, str]) -> Leftover:
-    """A run of which nothing is done yet, called by the date and a random part unless it has a name. `model` are the
-    settings that make the model: the run can go on with the same ones only.
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a run can go on with only as it began."""
+
+    model: Mapping[str, str]  # the settings that make it
+    feed: bool  # trainers consume the groups
+
+
+async def new_run(store: TraceStore, name: str, seed: int, job: Job | None, conditions: Conditions) -> Leftover:
+    """A run of which nothing is done yet, called by the date and a random part unless it has a name.
 
     Raises:
-        UsageError: the store has a run of that name.
+        UsageError: the name can't be one, or the store has a run of that name.
     """
+    if name and not RUN_ID.fullmatch(name):
+        raise UsageError(
+            f"run id '{name}' must be letters, digits, '_', '.' and '-', and begin with one of the first two"
+        )
     run_id = RunId(name or f"{time.strftime('%m%d-%H%M')}-{secrets.token_hex(2)}")
     if any(run.run_id == run_id for run in await store.runs()):
         raise UsageError(f"there is a run '{run_id}' already; choose another id, or --resume {run_id}")
-    recorded = {"job": asdict(job) if job else None, "model": dict(model)}
+    recorded = {"job": asdict(job) if job else None, **asdict(conditions)}
     started = RunStarted(run_id, time.time(), seed, recorded)
     return Leftover(run_id, started.at, seed, recorded, opening=[started])
 
 
-async def earlier_run(store: TraceStore, run_id: RunId, model: Mapping[str, str], *, isolates: bool) -> Leftover:
+async def earlier_run(store: TraceStore, run_id: RunId, conditions: Conditions, *, isolates: bool) -> Leftover:
     """What is left to do of a run whose process is gone.
 
     Raises:
-        UsageError: no such run, or one of another model, or its job can't run here any more.
+        UsageError: no such run, or it began under other conditions, or its job can't run here any more.
     """
     rest = await leftover(store, run_id)
-    recorded = msgspec.convert(rest.settings["model"], dict[str, str])
-    if recorded != model:
-        options = " ".join(f"--{name} {value}" for name, value in recorded.items() if value)
+    began = msgspec.convert({name: rest.settings[name] for name in ("model", "feed")}, Conditions)
+    if began.model != conditions.model:
+        options = " ".join(f"--{name} {value}" for name, value in began.model.items() if value)
         raise UsageError(f"run '{run_id}' samples from another model; go on with it by {options}")
+    if began.feed and not conditions.feed:
+        raise UsageError(
+            f"the groups of run '{run_id}' are for trainers; go on with --feed HOST:PORT or --trainer COMMAND"
+        )
     job = recorded_job(rest)
     if job is not None:
         await job.check()

@@ -18,6 +18,7 @@ from envhub.contracts.sandbox import Sandbox, SandboxSpec
 from envhub.contracts.turn import Finish
 from envhub.errors import Boundary, Fault, Truncated, UnknownName, UsageError
 from envhub.rollouts.live import LiveRollout
+from envhub.rollouts.recorder import check_recordable
 from envhub.tokens.policy import TokenPolicy
 
 RunChild: TypeAlias = Callable[[RolloutStarted, LiveRollout], Awaitable[Outcome]]  # the second is its parent
@@ -30,10 +31,8 @@ class RolloutContext:
         self._live = live
         self._run_child = run_child
         self._for_judge = for_judge
-        limits = self.request.limits
-        self._turns_left = limits.max_turns
-        self._tokens_left = limits.max_tokens
-        self._ends_at = anyio.current_time() + limits.deadline_s
+        self._turns_left = self.request.limits.max_turns
+        self._tokens_left = self.request.limits.max_tokens
 
     @property
     def rollout_id(self) -> RolloutId:
@@ -45,7 +44,7 @@ class RolloutContext:
 
     @property
     def budget(self) -> Budget:
-        return Budget(self._turns_left, self._tokens_left, max(0.0, self._ends_at - anyio.current_time()))
+        return Budget(self._turns_left, self._tokens_left, self._live.clock.left)
 
     def policy(self, policy_id: PolicyId | None = None) -> Policy:
         chosen = policy_id or self.request.policy_id
@@ -69,19 +68,23 @@ class RolloutContext:
         return (await self.rollouts([request]))[0]
 
     async def rollouts(self, requests: Sequence[RolloutRequest]) -> tuple[Outcome, ...]:
-        children = [self._child(request) for request in requests]
-        self._admit(len(children))
+        self._admit(len(requests))
+        alive = len(requests)
         outcomes: dict[int, Outcome] = {}
 
         async def run(ordinal: int, child: RolloutStarted) -> None:
+            nonlocal alive
             outcomes[ordinal] = self._live.children[ordinal] = await self._run_child(child, self._live)
+            alive -= 1
+            self._live.tree.live -= 1
 
         try:
+            children = [self._child(request) for request in requests]
             async with self._live.slot.lend(), anyio.create_task_group() as tasks:
                 for ordinal, child in children:
                     tasks.start_soon(run, ordinal, child)
         finally:
-            self._live.tree.live -= len(children)
+            self._live.tree.live -= alive
         return tuple(outcomes[ordinal] for ordinal, _ in children)
 
     async def sandbox(self, spec: SandboxSpec = SandboxSpec()) -> Sandbox:
@@ -98,8 +101,8 @@ class RolloutContext:
     def log(self, message: str, **fields: object) -> None:
         self._live.log(message, fields)
 
-    def spend_turn(self) -> int:
-        """Takes one turn from the budget and returns how many tokens it may sample.
+    async def reserve(self, max_tokens: int) -> int:
+        """Takes one turn and up to `max_tokens` from the budget, once the rollout may act; returns the tokens taken.
 
         Raises:
             Truncated: "turns" or "budget", where none is left.
@@ -109,10 +112,15 @@ class RolloutContext:
         if self._tokens_left < 1:
             raise Truncated("budget")
         self._turns_left -= 1
-        return self._tokens_left
+        taken = min(max_tokens, self._tokens_left)
+        self._tokens_left -= taken
+        with self._live.clock.stopped():
+            await self._live.slot.take_back()
+        return taken
 
-    def spend_tokens(self, count: int) -> None:
-        self._tokens_left -= count
+    def refund(self, tokens: int) -> None:
+        """Gives back what was reserved and not sampled."""
+        self._tokens_left += tokens
 
     def _admit(self, count: int) -> None:
         tree = self._live.tree
@@ -126,8 +134,10 @@ class RolloutContext:
     def _child(self, request: RolloutRequest) -> tuple[int, RolloutStarted]:
         ordinal = self._live.next_child()
         parent = self._live.start
+        if self._for_judge:
+            request = replace(request, trainable=False)
         id = child_rollout_id(parent.rollout_id, ordinal)
-        return ordinal, replace(
+        child = replace(
             parent,
             at=time.time(),
             rollout_id=id,
@@ -140,6 +150,8 @@ class RolloutContext:
                 else request.task.seed
             ),
         )
+        check_recordable(child)
+        return ordinal, child
 
 
 class BudgetedPolicy:
@@ -150,11 +162,14 @@ class BudgetedPolicy:
         self._context = context
 
     async def act(self, input: PolicyInput) -> Action:
-        tokens_left = self._context.spend_turn()
         sampling = input.sampling or self._context.request.sampling
-        within = replace(sampling, max_tokens=min(sampling.max_tokens, tokens_left))
-        action = await self._inner.act(replace(input, sampling=within))
-        self._context.spend_tokens(action.output_tokens)
-        if action.finish is Finish.LENGTH and within.max_tokens < sampling.max_tokens:
+        reserved = await self._context.reserve(sampling.max_tokens)
+        sampled = 0
+        try:
+            action = await self._inner.act(replace(input, sampling=replace(sampling, max_tokens=reserved)))
+            sampled = action.output_tokens
+        finally:
+            self._context.refund(reserved - sampled)
+        if action.finish is Finish.LENGTH and reserved < sampling.max_tokens:
             raise Truncated("budget")  # which cut this turn, not its own length
         return action

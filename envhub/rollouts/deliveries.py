@@ -2,6 +2,9 @@
 
 Invariants: a group is with at most one consumer at a time; each delivery has a lease id of its own, so an answer that
 comes late can't touch a newer delivery; a group leaves only as acked or as a dead letter; both are durable first.
+
+A delivery fails when its consumer refuses the group or lets the lease expire; too many of those make a dead letter. A
+delivery that ends with its connection or with the server says nothing about the group, and does not count.
 """
 
 import time
@@ -20,13 +23,16 @@ from envhub.errors import LeaseLost
 from envhub.rollouts.recorder import Recorder
 
 DEAD_LETTER = "dead_letter"
+SHUTDOWN, RESTART, DISCONNECTED = "shutdown", "restart", "disconnected"
+FAULTLESS = frozenset({SHUTDOWN, RESTART, DISCONNECTED})  # reasons of a GroupReturned whose delivery did not fail
 
 
 class Outlet(Protocol):
     """What the manager hands closed groups to."""
 
-    async def put(self, group: ClosedGroup, *, deliveries: int = 0) -> None:
-        """Takes a durable, closed group that was delivered `deliveries` times before; waits where it is full."""
+    async def put(self, group: ClosedGroup, *, deliveries: int = 0, failed: int = 0) -> None:
+        """Takes a durable, closed group that was delivered `deliveries` times before, of which `failed` failed; waits
+        where it is full."""
 
     def close(self) -> None:
         """No group comes any more."""
@@ -39,7 +45,7 @@ class OwnConsumer:
         self._recorder = recorder
         self._clock = clock
 
-    async def put(self, group: ClosedGroup, *, deliveries: int = 0) -> None:
+    async def put(self, group: ClosedGroup, *, deliveries: int = 0, failed: int = 0) -> None:
         self._recorder.emit(GroupAcked(group.run_id, self._clock(), group.group_id, LeaseId("")))
         await self._recorder.flush()
 
@@ -51,12 +57,14 @@ class OwnConsumer:
 class _Ready:
     group: ClosedGroup
     deliveries: int  # so far
+    failed: int  # of them
 
 
 @dataclass(frozen=True, slots=True)
 class _Leased:
     delivery: Delivery
     consumer: str
+    failed: int  # earlier deliveries of the group
 
 
 class DeliveryQueue:
@@ -67,26 +75,28 @@ class DeliveryQueue:
         recorder: Recorder,
         *,
         lease_s: float = 60.0,
-        max_deliveries: int = 5,
+        max_failed: int = 5,
         max_ready: int = 1_000,
+        max_remembered: int = 4_096,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._recorder = recorder
         self._lease_s = lease_s
-        self._max_deliveries = max_deliveries
+        self._max_failed = max_failed
         self._max_ready = max_ready
         self._clock = clock
         self._ready: deque[_Ready] = deque()
         self._leased: dict[LeaseId, _Leased] = {}
+        self._acked: deque[LeaseId] = deque(maxlen=max_remembered)  # the last ones: an ack may be asked again
         self._waiting: Counter[str] = Counter()  # consumers
         self._dismissed: set[str] = set()  # consumers that were told to settle what they hold
         self._closed = False
         self._changed = anyio.Event()
 
-    async def put(self, group: ClosedGroup, *, deliveries: int = 0) -> None:
+    async def put(self, group: ClosedGroup, *, deliveries: int = 0, failed: int = 0) -> None:
         while len(self._ready) >= self._max_ready:
             await self._changed.wait()
-        self._offer(_Ready(group, deliveries))
+        self._offer(_Ready(group, deliveries, failed))
 
     def close(self) -> None:
         self._closed = True
@@ -122,12 +132,19 @@ class DeliveryQueue:
         return delivery
 
     async def ack(self, lease_id: LeaseId) -> None:
-        group = self._take_back(lease_id).group
-        self._recorder.emit(GroupAcked(group.run_id, self._clock(), group.group_id, lease_id))
+        if lease_id not in self._acked:
+            group = self._take_back(lease_id).delivery.group
+            self._recorder.emit(GroupAcked(group.run_id, self._clock(), group.group_id, lease_id))
+            self._acked.append(lease_id)
         await self._recorder.flush()
 
     async def nack(self, lease_id: LeaseId, reason: str) -> None:
-        self._return(self._take_back(lease_id), reason)
+        # The log tells by the reason alone what counts, so a consumer can't use the words of those that don't.
+        self._return(self._take_back(lease_id), f"nack: {reason}" if reason in FAULTLESS else reason)
+        await self._recorder.flush()
+
+    async def give_back(self, lease_id: LeaseId) -> None:
+        self._return(self._take_back(lease_id), DISCONNECTED)
         await self._recorder.flush()
 
     async def extend(self, lease_id: LeaseId) -> float:
@@ -147,13 +164,13 @@ class DeliveryQueue:
         """Returns every lease that is out."""
         while self._leased:
             _, leased = self._leased.popitem()
-            self._return(leased.delivery, reason)
+            self._return(leased, reason)
 
     def expire_now(self) -> None:
         """Returns the leases that have run out by now."""
         now = self._clock()
         for lease_id in [lease_id for lease_id, leased in self._leased.items() if leased.delivery.deadline <= now]:
-            self._return(self._leased.pop(lease_id).delivery, "expired")
+            self._return(self._leased.pop(lease_id), "expired")
 
     def _until_next_deadline(self) -> float:
         deadlines = [leased.delivery.deadline for leased in self._leased.values()]
@@ -172,7 +189,7 @@ class DeliveryQueue:
         group = ready.group
         lease_id = LeaseId(f"{group.group_id}@{count}")
         delivery = Delivery(lease_id, group, count, self._clock() + self._lease_s)
-        self._leased[lease_id] = _Leased(delivery, consumer)
+        self._leased[lease_id] = _Leased(delivery, consumer, ready.failed)
         self._recorder.emit(
             GroupLeased(group.run_id, self._clock(), group.group_id, lease_id, consumer, count, delivery.deadline)
         )
@@ -184,21 +201,22 @@ class DeliveryQueue:
             raise LeaseLost(f"lease '{lease_id}' has expired or was returned; the group goes to another delivery")
         return leased
 
-    def _take_back(self, lease_id: LeaseId) -> Delivery:
+    def _take_back(self, lease_id: LeaseId) -> _Leased:
         leased = self._live(lease_id)
         del self._leased[lease_id]
         self._notify()
-        return leased.delivery
+        return leased
 
-    def _return(self, delivery: Delivery, reason: str) -> None:
-        group = delivery.group
+    def _return(self, leased: _Leased, reason: str) -> None:
+        delivery, group = leased.delivery, leased.delivery.group
+        failed = leased.failed + (reason not in FAULTLESS)
         now = self._clock()
         self._recorder.emit(GroupReturned(group.run_id, now, group.group_id, delivery.lease_id, reason))
-        if delivery.count >= self._max_deliveries:
+        if failed >= self._max_failed:
             self._recorder.emit(GroupDropped(group.run_id, now, group.group_id, DEAD_LETTER))
             self._notify()
         else:
-            self._offer(_Ready(group, delivery.count))
+            self._offer(_Ready(group, delivery.count, failed))
 
     def _offer(self, ready: _Ready) -> None:
         self._ready.append(ready)
@@ -218,5 +236,5 @@ async def open_deliveries(recorder: Recorder, *, lease_s: float) -> AsyncIterato
         try:
             yield queue
         finally:
-            queue.return_all("shutdown")
+            queue.return_all(SHUTDOWN)
         tasks.cancel_scope.cancel()

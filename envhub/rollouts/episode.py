@@ -1,5 +1,6 @@
 """The episode: the way of one rollout from its start to its outcome."""
 
+import math
 import time
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from envhub.contracts.score import Score
 from envhub.errors import Boundary, Fault, Truncated, boundary
 from envhub.registry import agents, judges
 from envhub.rollouts.admission import Precedence, Slot
+from envhub.rollouts.clock import EpisodeClock
 from envhub.rollouts.context import RolloutContext
 from envhub.rollouts.judging import judged
 from envhub.rollouts.live import LiveRollout, RecordedEnvironment, Tree
@@ -22,7 +24,8 @@ async def run_member(start: RolloutStarted, platform: Platform, *, may_retry: bo
     tree = Tree(max_live=start.request.limits.max_live, live=1)
     slot = Slot(platform.slots)
     async with slot.hold(Precedence.MEMBER):
-        return await _recorded(LiveRollout(start, platform, tree, (), may_retry, slot))
+        clock = EpisodeClock(start.request.limits.deadline_s)
+        return await _recorded(LiveRollout(start, platform, tree, (), may_retry, slot, clock))
 
 
 async def run_child(start: RolloutStarted, parent: LiveRollout) -> Outcome:
@@ -30,7 +33,8 @@ async def run_child(start: RolloutStarted, parent: LiveRollout) -> Outcome:
     slot = Slot(parent.platform.slots)
     ancestors = (*parent.ancestors, parent.id)
     async with slot.hold(Precedence.CHILD):
-        return await _recorded(LiveRollout(start, parent.platform, parent.tree, ancestors, False, slot))
+        clock = EpisodeClock(start.request.limits.deadline_s)
+        return await _recorded(LiveRollout(start, parent.platform, parent.tree, ancestors, False, slot, clock))
 
 
 async def _recorded(live: LiveRollout) -> Outcome:
@@ -40,7 +44,13 @@ async def _recorded(live: LiveRollout) -> Outcome:
         truncated_by, score = await _played(live)
     except Fault as fault:
         return live.end(Status.FAILED, failure=Failure(fault.boundary, fault.message, fault.retryable))
+    except Truncated as limit:
+        message = f"truncated({limit.reason}) was raised where no episode runs: while it was made or closed"
+        return live.end(Status.FAILED, failure=Failure(Boundary.ENVIRONMENT, message))
     except anyio.get_cancelled_exc_class():
+        if anyio.current_effective_deadline() > -math.inf:  # nobody cancelled this rollout
+            message = "a cancellation that nobody asked for escaped from its code"
+            return live.end(Status.FAILED, failure=Failure(Boundary.AGENT, message))
         live.end(Status.CANCELLED)
         raise
     return live.end(Status.TRUNCATED if truncated_by else Status.COMPLETED, score=score, truncated_by=truncated_by)
@@ -53,9 +63,11 @@ async def _played(live: LiveRollout) -> tuple[str, Score]:
         environments = live.platform.environments
         async with live.leases, environments.lease(request.environment, waiting=live.slot.lend) as environment:
             truncated_by = await _acted(live, RecordedEnvironment(environment, live))
+            await live.end_processes()
+            live.clock = EpisodeClock(request.limits.deadline_s)
             judge = judges.get(request.judge) if request.judge else environment.judge
             ctx = RolloutContext(live, run_child, for_judge=True)
-            score = await judged(judge, live.judge_input(truncated_by), ctx, deadline_s=request.limits.deadline_s)
+            score = await judged(judge, live.judge_input(truncated_by), ctx, live.clock)
     return truncated_by, score
 
 
@@ -64,10 +76,12 @@ async def _acted(live: LiveRollout, environment: RecordedEnvironment) -> str:
     request = live.start.request
     ctx = RolloutContext(live, run_child)
     try:
-        with anyio.move_on_after(request.limits.deadline_s) as deadline, boundary(Boundary.AGENT):
+        with live.clock.running(), boundary(Boundary.AGENT):
             agent = agents.get(request.agent)()
+            with live.clock.stopped():
+                await live.slot.take_back()  # which may have been lent while the environment was waited for
             observation = await environment.reset(request.task, seed=live.start.environment_seed, ctx=ctx)
             await agent.run(environment, observation, ctx)
     except Truncated as limit:
         return limit.reason
-    return "deadline" if deadline.cancelled_caught else ""
+    return "deadline" if live.clock.ran_out else ""

@@ -2,18 +2,17 @@
 
 from functools import partial
 
-import anyio
-
 from envhub.contracts.context import Context
-from envhub.contracts.judge import Judge, RewardFunction
+from envhub.contracts.judge import Judge, RewardFunction, is_judge
 from envhub.contracts.score import JudgeInput, Score
 from envhub.errors import Boundary, JudgeFault, Truncated, boundary
+from envhub.rollouts.clock import EpisodeClock
 from envhub.toolsets.threads import Threads
 
 REWARD_THREADS = Threads("reward", 8)  # more would wait for each other: reward functions mostly hold the GIL
 
 
-async def judged(judge: Judge | RewardFunction | None, input: JudgeInput, ctx: Context, *, deadline_s: float) -> Score:
+async def judged(judge: Judge | RewardFunction | None, input: JudgeInput, ctx: Context, clock: EpisodeClock) -> Score:
     """The score of a finished episode. Without a judge it is the sum of the rewards of its steps.
 
     Raises:
@@ -23,16 +22,15 @@ async def judged(judge: Judge | RewardFunction | None, input: JudgeInput, ctx: C
         with boundary(Boundary.JUDGE):
             return Score(input.episode_return, {"return": input.episode_return})
     try:
-        with anyio.fail_after(deadline_s), boundary(Boundary.JUDGE):
+        with clock.running(), boundary(Boundary.JUDGE):
             return await _score(judge, input, ctx)
     except Truncated as limit:
         raise JudgeFault(f"the judge's own budget is spent ({limit.reason})") from limit
-    except TimeoutError:
-        raise JudgeFault(f"no score within {deadline_s:g} s") from None
+    raise JudgeFault("no score within the judge's deadline")
 
 
 async def _score(judge: Judge | RewardFunction, input: JudgeInput, ctx: Context) -> Score:
-    if not callable(judge):
+    if is_judge(judge):
         return await judge.score(input, ctx)
     # A call that runs over the deadline is abandoned: Python can't kill a thread, only not wait for it.
     given = await REWARD_THREADS.run(partial(judge, input))

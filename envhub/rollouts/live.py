@@ -21,6 +21,7 @@ from envhub.contracts.task import Task
 from envhub.contracts.turn import Turn
 from envhub.errors import Boundary, SandboxFault, boundary
 from envhub.rollouts.admission import Slot
+from envhub.rollouts.clock import EpisodeClock
 from envhub.rollouts.platform import Platform
 from envhub.tokens.ledger import Ledger
 from envhub.tokens.rows import trajectory
@@ -44,6 +45,7 @@ class LiveRollout:
     ancestors: tuple[RolloutId, ...]
     may_retry: bool
     slot: Slot
+    clock: EpisodeClock  # of the episode, then of its judge
     leases: AsyncExitStack = field(default_factory=AsyncExitStack)  # of sandboxes: returned after the episode
     ledger: Ledger = field(default_factory=Ledger)
     turns: list[Turn] = field(default_factory=list)
@@ -115,9 +117,16 @@ class LiveRollout:
             if spec not in self._sandboxes:
                 lease = self.platform.sandboxes.lease(spec, Holder(self.id, self.ancestors))
                 # Who has a sandbox may be waiting for a slot: waiting for a sandbox must not keep one.
-                async with self.slot.lend():
-                    self._sandboxes[spec] = await self.leases.enter_async_context(lease)
+                with self.clock.stopped():
+                    async with self.slot.lend():
+                        self._sandboxes[spec] = await self.leases.enter_async_context(lease)
         return self._sandboxes[spec]
+
+    async def end_processes(self) -> None:
+        """Ends what the agent left running in its sandboxes: the judge works there next, on files alone."""
+        for sandbox in self._sandboxes.values():
+            with boundary(Boundary.SANDBOX):
+                await sandbox.end_processes()
 
     def end(
         self, status: Status, *, score: Score | None = None, failure: Failure | None = None, truncated_by: str = ""
@@ -176,6 +185,16 @@ class RecordedEnvironment(Environment):
     async def step(self, action: Action) -> StepResult:
         started_at = time.time()
         with boundary(Boundary.ENVIRONMENT):
-            result = await self._inner.step(action)
+            result = _as_recorded(await self._inner.step(action))
         self._live.record_step(action, result, started_at)
         return result
+
+
+def _as_recorded(result: StepResult) -> StepResult:
+    """With the types that the record promises, whatever an environment made of them (numpy's, None)."""
+    return replace(
+        result,
+        reward=float(result.reward),
+        terminated=bool(result.terminated),
+        truncated=bool(result.truncated),
+    )

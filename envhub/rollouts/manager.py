@@ -23,8 +23,10 @@ from envhub.registry import agents, environments, judges
 from envhub.rollouts.deliveries import Outlet
 from envhub.rollouts.episode import run_member
 from envhub.rollouts.platform import Platform
+from envhub.rollouts.recorder import check_recordable
 
 BACKOFF_S = 0.5  # before the second try; doubled for each one after
+LONGEST_BACKOFF_S = 30.0
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +38,7 @@ class RolloutGroup:
     request: GroupRequest
     outcomes: dict[int, Outcome] = field(default_factory=dict)  # by member; those that ended
     attempts: Counter[int] = field(default_factory=Counter)  # tries that were started, by member
+    failures: Counter[int] = field(default_factory=Counter)  # tries that failed by themselves and are made up for
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ended: anyio.Event = field(default_factory=anyio.Event)  # all its members have
     handed_on: anyio.Event = field(default_factory=anyio.Event)  # to a consumer's queue, which may have been full
@@ -69,7 +72,8 @@ class RolloutManager:
         self._outlet = outlet
         self._tasks = tasks
         self._room = anyio.Semaphore(max_groups)
-        self._groups: dict[GroupId, RolloutGroup] = {}  # those that have not ended
+        self._groups: dict[GroupId, RolloutGroup] = {}  # those that were not handed on yet
+        self._finishing = False
 
     async def submit(self, request: GroupRequest) -> GroupId:
         return (await self.start(request)).id
@@ -81,7 +85,11 @@ class RolloutManager:
             UnknownName: the environment, agent, judge or policy does not exist.
         """
         self._check(request)
+        check_recordable(GroupSubmitted(self._run_id, 0.0, GroupId(""), 0, request))
         await self._room.acquire()
+        if self._finishing:
+            self._room.release()
+            raise UsageError("the run is finishing and takes no more groups; start another run")
         number = self._submitted
         self._submitted += 1
         group = RolloutGroup(group_id(self._run_id, number), number, request)
@@ -95,7 +103,8 @@ class RolloutManager:
         self._run(group)
 
     async def finish(self) -> None:
-        """Waits until every group has ended and was handed on; no more may come."""
+        """Waits until every group has ended and was handed on. No more is taken from now on."""
+        self._finishing = True
         for group in list(self._groups.values()):
             await group.handed_on.wait()
         self._outlet.close()
@@ -133,7 +142,7 @@ class RolloutManager:
 
     def _running(self, id: GroupId) -> RolloutGroup:
         group = self._groups.get(id)
-        if group is None:
+        if group is None or group.ended.is_set():
             raise UsageError(f"group '{id}' is not running; it has ended or was never submitted")
         return group
 
@@ -157,15 +166,16 @@ class RolloutManager:
         self._room.release()
 
     async def _run_member(self, group: RolloutGroup, member: int) -> None:
-        for tried in range(group.request.max_tries):
-            may_retry = tried + 1 < group.request.max_tries
+        while True:
+            may_retry = group.failures[member] + 1 < group.request.max_tries
             start = self._member_start(group, member, group.attempts[member])
             group.attempts[member] += 1
             outcome = await run_member(start, self._platform, may_retry=may_retry)
             if outcome.failure is None or not outcome.failure.retryable or not may_retry:
                 group.outcomes[member] = outcome
                 return
-            await anyio.sleep(BACKOFF_S * 2**tried)
+            group.failures[member] += 1
+            await anyio.sleep(min(BACKOFF_S * 2 ** (group.failures[member] - 1), LONGEST_BACKOFF_S))
 
     def _member_start(self, group: RolloutGroup, member: int, attempt: int) -> RolloutStarted:
         id = member_rollout_id(group.id, member, attempt)

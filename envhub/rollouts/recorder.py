@@ -12,7 +12,8 @@ import anyio
 
 from envhub.contracts.events import Event
 from envhub.contracts.store import TraceStore
-from envhub.errors import StoreError
+from envhub.errors import StoreError, UsageError
+from envhub.store import codec
 
 MAX_BATCH = 500  # events a transaction: enough to amortise it, few enough that encoding them doesn't hold the loop
 
@@ -72,13 +73,14 @@ class Recorder:
         del self._buffer[:MAX_BATCH]
         # Shielded: a batch that left the buffer is either committed or the run has failed.
         with anyio.CancelScope(shield=True):
+            durable = 0
             try:
                 await self.store.append(batch)
-            except StoreError as error:
-                self._failed = error
-                self._announce(0)
-                raise
-        self._announce(len(batch))
+                durable = len(batch)
+            finally:
+                if not durable:
+                    self._failed = StoreError("the store did not take what was recorded; the run ends")
+                self._announce(durable)
 
     def _announce(self, count: int) -> None:
         self._durable += count
@@ -86,15 +88,35 @@ class Recorder:
         self._committed = anyio.Event()
 
 
+def check_recordable(event: Event) -> None:
+    """For what strangers fill in: found here it is their error, found by the store it would end the run.
+
+    Raises:
+        UsageError: it holds what is no data.
+    """
+    try:
+        codec.encode(event)
+    except StoreError as error:
+        raise UsageError(str(error)) from error
+
+
 @asynccontextmanager
 async def open_recorder(store: TraceStore) -> AsyncIterator[Recorder]:
     """A recorder with its writer running; on the way out, everything emitted is durable."""
     recorder = Recorder(store)
+    writing = anyio.CancelScope(shield=True)  # who is cancelled around us still flushes while it cleans up
+
+    async def write() -> None:
+        with writing:
+            await recorder.write()
+
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(recorder.write)
-            yield recorder
-            tasks.cancel_scope.cancel()
+            tasks.start_soon(write)
+            try:
+                yield recorder
+            finally:
+                writing.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             await recorder.drain()

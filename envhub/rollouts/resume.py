@@ -24,13 +24,14 @@ from envhub.contracts.events import (
     TurnRecorded,
     VersionAnnounced,
 )
-from envhub.contracts.ids import GroupId, LeaseId, PolicyId, PolicyVersion, RolloutId, RunId
+from envhub.contracts.ids import GroupId, LeaseId, PolicyId, PolicyVersion, RolloutId, RunId, ordinal_of
 from envhub.contracts.messages import JsonObject
 from envhub.contracts.outcome import Failure, Outcome, Status, Usage
 from envhub.contracts.store import TraceStore
 from envhub.contracts.turn import Turn
 from envhub.errors import Boundary, UsageError
 from envhub.rollouts.manager import RolloutGroup
+from envhub.rollouts.outside import AGENT as OUTSIDE
 from envhub.tokens.rows import trajectory
 
 ENDED_EARLY = Failure(Boundary.OPERATOR, "the process that ran it ended", retryable=True)
@@ -48,7 +49,8 @@ class Leftover:
     undelivered: list[tuple[ClosedGroup, int]] = field(default_factory=list)  # with how often each was delivered
     opening: list[Event] = field(default_factory=list)  # to append first: they start the run, or end what nobody runs
     versions: dict[PolicyId, PolicyVersion] = field(default_factory=dict)
-    submitted: int = 0
+    submitted: int = 0  # groups
+    of_job: int = 0  # of them, those of the run's own job: programs outside submit as well
 
 
 async def leftover(store: TraceStore, run_id: RunId) -> Leftover:
@@ -75,9 +77,10 @@ class _Reading:
     deliveries: dict[GroupId, int] = field(default_factory=lambda: defaultdict(int))
     live: dict[RolloutId, RolloutStarted] = field(default_factory=dict)
     turns: dict[RolloutId, list[Turn]] = field(default_factory=lambda: defaultdict(list))
-    children: dict[RolloutId, list[Outcome]] = field(default_factory=lambda: defaultdict(list))
+    children: dict[RolloutId, dict[int, Outcome]] = field(default_factory=lambda: defaultdict(dict))  # by ordinal
     versions: dict[PolicyId, PolicyVersion] = field(default_factory=dict)
     submitted: int = 0
+    of_job: int = 0
 
     def take(self, event: Event) -> None:
         match event:
@@ -86,6 +89,7 @@ class _Reading:
             case GroupSubmitted():
                 self.groups[event.group_id] = RolloutGroup(event.group_id, event.number, event.request)
                 self.submitted = max(self.submitted, event.number + 1)
+                self.of_job += event.request.rollout.agent != OUTSIDE
             case RolloutStarted():
                 self.live[event.rollout_id] = event
                 if event.parent is None and event.group_id in self.groups:
@@ -111,7 +115,7 @@ class _Reading:
     def leftover(self, started: RunStarted) -> Leftover:
         now = time.time()
         rest = Leftover(self.run_id, started.at, started.seed, started.settings)
-        rest.versions, rest.submitted = self.versions, self.submitted
+        rest.versions, rest.submitted, rest.of_job = self.versions, self.submitted, self.of_job
         # Children first: a parent's end comes after the ends of all below it.
         for id in sorted(self.live, key=lambda id: id.count("."), reverse=True):
             rest.opening.append(self._mend(self.live[id], now))
@@ -138,12 +142,16 @@ class _Reading:
             truncated_by=event.truncated_by,
             response=event.response,
             usage=event.usage,
-            children=tuple(self.children.pop(event.rollout_id, ())),
+            children=tuple(child for _, child in sorted(self.children.pop(event.rollout_id, {}).items())),
         )
+        group = self.groups.get(start.group_id)
         if start.parent is not None:
-            self.children[start.parent].append(outcome)
-        elif not event.requeued and start.group_id in self.groups:
-            self.groups[start.group_id].outcomes[start.member] = outcome
+            if event.status is not Status.CANCELLED:  # its parent never got that one
+                self.children[start.parent][ordinal_of(event.rollout_id)] = outcome
+        elif group is not None and not event.requeued:
+            group.outcomes[start.member] = outcome
+        elif group is not None and event.status is Status.FAILED and event.failure != ENDED_EARLY:
+            group.failures[start.member] += 1
 
     def _mend(self, start: RolloutStarted, now: float) -> RolloutEnded:
         turns = self.turns.get(start.rollout_id, [])
@@ -156,7 +164,11 @@ class _Reading:
             failure=ENDED_EARLY,
             truncated_by="",
             response="",
-            usage=Usage(turns=len(turns), sampled_tokens=sum(len(turn.output_ids) for turn in turns)),
+            usage=Usage(
+                turns=len(turns),
+                prompt_tokens=sum(len(turn.delta_ids) for turn in turns),
+                sampled_tokens=sum(len(turn.output_ids) for turn in turns),
+            ),
             requeued=start.parent is None,
         )
 

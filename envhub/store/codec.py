@@ -31,7 +31,7 @@ from envhub.contracts.events import (
     VersionAnnounced,
 )
 from envhub.contracts.turn import Ids, Logprobs, Turn
-from envhub.errors import StoreError
+from envhub.errors import Boundary, Fault, StoreError, boundary
 from envhub.store.text import well_formed
 
 KINDS: Mapping[str, type[Event]] = {
@@ -116,7 +116,13 @@ def _as_data(value: _Data) -> _Data:
 
 def _log_as_data(value: _Data) -> _Data:
     """What is no data is kept as its repr: a plug-in's log line must not end the run."""
-    return _as_data(value) if isinstance(value, np.ndarray | np.generic) else repr(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return _as_data(value)
+    try:
+        with boundary(Boundary.OPERATOR):  # a stranger's __repr__ may do anything
+            return repr(value)
+    except Fault as fault:
+        return f"<{type(value).__name__} whose repr fails: {fault}>"
 
 
 def _as_array(type: _Data, value: _Data) -> _Data:

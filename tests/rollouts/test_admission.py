@@ -42,6 +42,7 @@ def test_random_trees_end_and_never_exceed_the_limit(forest: Sequence[Tree], lim
                 async with slot.lend(), anyio.create_task_group() as children:
                     for child in tree:
                         children.start_soon(run, child, slots, Precedence.CHILD)
+            await slot.take_back()
             await act()
 
     async def play() -> Slots:
@@ -88,6 +89,8 @@ async def test_two_tools_that_wait_at_once_lend_one_slot() -> None:
             async with anyio.create_task_group() as tools:
                 tools.start_soon(lend_while_a_child_acts)
                 tools.start_soon(lend_while_a_child_acts)
+            assert slots.free == 1
+            await slot.take_back()
         assert slots.free == 0
     assert slots.free == 1
 
@@ -109,4 +112,21 @@ async def test_a_cancelled_waiter_keeps_no_slot(granted: bool) -> None:
         tasks.cancel_scope.cancel()
     if not granted:
         slots.release()
+    assert slots.free == 1
+
+
+async def test_who_is_cut_while_it_lends_acts_again_only_with_a_slot() -> None:
+    slots = Slots(1)
+    slot = Slot(slots)
+    async with slot.hold(Precedence.MEMBER):
+        with anyio.move_on_after(0):
+            async with slot.lend():
+                await anyio.sleep_forever()
+        await slots.acquire(Precedence.MEMBER)  # somebody else acts now
+        with anyio.move_on_after(0.01) as waiting:
+            await slot.take_back()
+        assert waiting.cancelled_caught
+        slots.release()
+        await slot.take_back()
+        assert slots.free == 0
     assert slots.free == 1

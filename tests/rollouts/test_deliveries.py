@@ -11,7 +11,7 @@ from envhub.contracts.ids import EnvironmentId, GroupId, LeaseId, PolicyVersion,
 from envhub.contracts.rollout import EnvironmentRef, GroupRequest, RolloutRequest
 from envhub.contracts.task import Task
 from envhub.errors import LeaseLost
-from envhub.rollouts.deliveries import DeliveryQueue
+from envhub.rollouts.deliveries import FAULTLESS, DeliveryQueue
 from envhub.rollouts.recorder import Recorder, open_recorder
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +54,7 @@ async def recorder(log: Log) -> AsyncIterator[Recorder]:
 
 @pytest.fixture
 def queue(recorder: Recorder, clock: Clock) -> DeliveryQueue:
-    return DeliveryQueue(recorder, lease_s=LEASE_S, max_deliveries=2, max_ready=2, clock=clock)
+    return DeliveryQueue(recorder, lease_s=LEASE_S, max_failed=2, max_ready=2, clock=clock)
 
 
 def group(number: int) -> ClosedGroup:
@@ -111,7 +111,7 @@ async def test_a_heartbeat_keeps_a_lease(queue: DeliveryQueue, clock: Clock) -> 
     await queue.ack(delivery.lease_id)
 
 
-async def test_too_many_deliveries_make_a_dead_letter(queue: DeliveryQueue, log: Log) -> None:
+async def test_too_many_failed_deliveries_make_a_dead_letter(queue: DeliveryQueue, log: Log) -> None:
     await queue.put(group(0))
     for _ in range(2):
         await queue.nack((await leased(queue)).lease_id, "no")
@@ -119,6 +119,66 @@ async def test_too_many_deliveries_make_a_dead_letter(queue: DeliveryQueue, log:
     assert await queue.lease("trainer") is None
     assert [event.reason for event in log.events if isinstance(event, GroupReturned)] == ["no", "no"]
     assert [event.reason for event in log.events if isinstance(event, GroupDropped)] == ["dead_letter"]
+
+
+async def test_an_expired_lease_counts_as_a_nack_does(queue: DeliveryQueue, clock: Clock, log: Log) -> None:
+    await queue.put(group(0))
+    await queue.nack((await leased(queue)).lease_id, "no")
+    await leased(queue)
+    clock.now = LEASE_S
+    queue.expire_now()
+    queue.close()
+    assert await queue.lease("trainer") is None
+    assert queue.over
+
+
+async def test_shutdowns_and_lost_consumers_never_make_a_dead_letter(queue: DeliveryQueue, log: Log) -> None:
+    await queue.put(group(0))
+    for _ in range(3):
+        await queue.give_back((await leased(queue)).lease_id)
+        await leased(queue)
+        queue.return_all("shutdown")
+    delivery = await leased(queue)
+    assert delivery.count == 7
+    await queue.nack(delivery.lease_id, "no")  # the first that counts, of two
+    await queue.ack((await leased(queue)).lease_id)
+    assert not [event for event in log.events if isinstance(event, GroupDropped)]
+
+
+@pytest.mark.parametrize("reason", sorted(FAULTLESS))
+async def test_a_nack_counts_whatever_its_words_and_the_log_tells_it_apart(
+    queue: DeliveryQueue, log: Log, reason: str
+) -> None:
+    await queue.put(group(0))
+    for _ in range(2):
+        await queue.nack((await leased(queue)).lease_id, reason)
+    reasons = [event.reason for event in log.events if isinstance(event, GroupReturned)]
+    assert reasons == [f"nack: {reason}"] * 2
+    assert isinstance(log.events[-1], GroupDropped)
+
+
+async def test_an_ack_asked_again_is_answered_as_the_first_was(queue: DeliveryQueue, log: Log, clock: Clock) -> None:
+    await queue.put(group(0))
+    delivery = await leased(queue)
+    await queue.ack(delivery.lease_id)
+    clock.now = LEASE_S
+    await queue.ack(delivery.lease_id)
+    assert [type(event) for event in log.events] == [GroupLeased, GroupAcked]
+    for answer in (queue.nack(delivery.lease_id, "no"), queue.give_back(delivery.lease_id)):
+        with pytest.raises(LeaseLost):
+            await answer
+
+
+async def test_only_the_last_acks_are_remembered(recorder: Recorder) -> None:
+    queue = DeliveryQueue(recorder, max_remembered=1)
+    for number in range(2):
+        await queue.put(group(number))
+    deliveries = [await leased(queue) for _ in range(2)]
+    for delivery in deliveries:
+        await queue.ack(delivery.lease_id)
+    await queue.ack(deliveries[1].lease_id)
+    with pytest.raises(LeaseLost):
+        await queue.ack(deliveries[0].lease_id)
 
 
 async def test_an_unknown_lease_is_lost(queue: DeliveryQueue) -> None:
@@ -164,6 +224,12 @@ async def test_cancelling_a_waiting_consumer_loses_no_group(queue: DeliveryQueue
 async def test_a_group_of_an_earlier_process_keeps_its_count(queue: DeliveryQueue) -> None:
     await queue.put(group(0), deliveries=1)
     assert (await leased(queue)).count == 2
+
+
+async def test_failures_in_an_earlier_process_count(queue: DeliveryQueue, log: Log) -> None:
+    await queue.put(group(0), deliveries=7, failed=1)
+    await queue.nack((await leased(queue)).lease_id, "no")
+    assert isinstance(log.events[-1], GroupDropped)
 
 
 async def test_who_holds_all_that_is_left_is_told_to_settle_it(queue: DeliveryQueue) -> None:

@@ -20,11 +20,12 @@ from envhub.contracts.turn import Sampling, Timings
 from envhub.engines.scripted import ScriptInput
 from envhub.errors import Boundary, EngineFault, UnknownName, UsageError
 from envhub.monitor.verify import verify
+from envhub.store import codec
 from envhub.store.memory_store import MemoryTraceStore
 from envhub.testing.fake_sandbox import FakeBackend
 from envhub.testing.runs import ScriptedRun, open_scripted_run, request
 from sandboxes.pool import Pool
-from tests.rollouts.worlds import ENDLESS, HANG, ONE, RESET, STEP, THREE, branching_task
+from tests.rollouts.worlds import CANCEL, CLOSE, ENDLESS, EXIT, HANG, ONE, RESET, STEP, THREE, TYPES, branching_task
 
 pytestmark = pytest.mark.anyio
 
@@ -69,6 +70,67 @@ async def test_what_breaks_is_a_failure_of_its_boundary_and_no_reward(task: int,
     assert outcome.reward is None
     assert members.of(MemberState.FAILED) == 1
     assert not report.findings
+
+
+@pytest.mark.parametrize(
+    ("task", "where"),
+    [(EXIT, Boundary.ENVIRONMENT), (CANCEL, Boundary.AGENT), (CLOSE, Boundary.ENVIRONMENT)],
+)
+async def test_what_escapes_from_a_plug_in_ends_its_rollout_and_no_other(task: int, where: Boundary) -> None:
+    async with open_scripted_run(step) as run:
+        outcome = await only(run, request("test/walk-v0", task=task))
+        other = await only(run, request("test/walk-v0"))
+        members = await run.members()
+    assert outcome.failure is not None
+    assert outcome.failure.boundary is where
+    assert other.reward == 1.0
+    assert members.drained
+
+
+async def test_what_a_plug_in_gives_is_recorded_with_the_types_that_were_promised() -> None:
+    async with open_scripted_run(step) as run:
+        walked = await only(run, request("test/walk-v0", task=TYPES))
+        judged = await only(run, judged_by("boolean"))
+        events = await run.events()
+    assert (walked.reward, judged.reward) == (1.0, 1.0)
+    for event in events:
+        assert isinstance(codec.decode(codec.kind_of(event), codec.encode(event)), type(event))
+
+
+async def test_a_task_that_holds_no_data_is_refused_before_it_is_submitted() -> None:
+    async with open_scripted_run(step) as run:
+        good = request("test/walk-v0")
+        bad = replace(good.rollout.task, metadata={"thing": object()})
+        with pytest.raises(UsageError, match="can't be stored"):
+            await run.manager.start(replace(good, rollout=replace(good.rollout, task=bad)))
+        assert (await run.members()).submitted == 0
+
+
+async def test_waiting_for_a_sandbox_is_not_the_episodes_time() -> None:
+    async with Pool(FakeBackend(), max_live=1) as pool, open_scripted_run(step, sandboxes=pool) as run:
+        task = branching_task((), sandbox=True)
+        task = replace(task, metadata={**task.metadata, "work_s": 0.1})
+        group = request("test/branching-v0", k=4, limits=Limits(deadline_s=0.25))
+        outcomes = await run.play(replace(group, rollout=replace(group.rollout, task=task)))
+    assert [outcome.status for outcome in outcomes] == [Status.COMPLETED] * 4
+
+
+async def test_parallel_calls_share_one_budget() -> None:
+    async with open_scripted_run(step, latency_s=0.01) as run:
+        outcome = await only(run, judged_by("crowd", limits=Limits(max_tokens=20)))
+    judges = [row for row in outcome.trajectory.rows if not row.mask(trainable=True).any()]
+    assert sum(int(row.mask(trainable=False).sum()) for row in judges) <= 20
+
+
+async def test_a_group_that_has_ended_can_not_be_cancelled_any_more() -> None:
+    async with open_scripted_run(step) as run:
+        group = await run.manager.start(request("test/walk-v0"))
+        await group.ended.wait()
+        with pytest.raises(UsageError, match="has ended"):
+            await run.manager.cancel(group.id)
+        await run.manager.finish()
+        with pytest.raises(UsageError, match="finishing"):
+            await run.manager.start(request("test/walk-v0"))
 
 
 async def test_an_engine_that_dies_is_an_engine_failure() -> None:

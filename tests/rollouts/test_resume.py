@@ -4,11 +4,13 @@ import random
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
+from envhub.app import Settings, open_run
 from envhub.contracts.delivery import ClosedGroup
 from envhub.contracts.events import GroupAcked, GroupLeased, GroupReturned, RolloutEnded
 from envhub.contracts.ids import GroupId, LeaseId, RunId
@@ -16,12 +18,14 @@ from envhub.contracts.members import MemberCounts, MemberState
 from envhub.contracts.store import TraceStore
 from envhub.errors import UsageError
 from envhub.monitor.verify import verify
+from envhub.rollouts.job import Job
 from envhub.rollouts.resume import leftover
 from envhub.store.memory_store import MemoryTraceStore
+from envhub.store.run_lock import run_lock
 from envhub.store.sql_store import open_store
 from envhub.testing.runs import open_scripted_run, request
 from tests.rollouts.play_until_killed import JOB, play
-from tests.rollouts.worlds import THREE
+from tests.rollouts.worlds import THREE, branching_task
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
@@ -110,6 +114,49 @@ async def test_a_closed_group_that_nobody_acked_is_delivered_again_with_its_coun
     assert [outcome.reward for outcome in closed.outcomes] == [1.0, 1.0]
     assert deliveries == 1
     assert [type(event) for event in rest.opening] == [GroupReturned]
+
+
+async def test_a_run_that_is_still_running_cannot_be_gone_on_with(tmp_path: Path) -> None:
+    database = str(tmp_path / "live.db")
+    await anyio.to_thread.run_sync(kill_after, 0.3, Path(database))
+    with run_lock(database, RunId("killed")), pytest.raises(UsageError, match="still running, in process"):
+        await play(database, "killed", resume=True)
+    await play(database, "killed", resume=True)
+    assert not await anyio.to_thread.run_sync(lambda: list(tmp_path.glob("*.lock")))
+
+
+async def test_groups_for_trainers_are_not_acked_by_a_resume_without_a_feed(tmp_path: Path) -> None:
+    settings = Settings(str(tmp_path / "fed.db"), "fed", engine="scripted", feed="127.0.0.1:0")
+    with anyio.move_on_after(5) as leaving:
+        async with open_run(settings, Job(("test/stroll-v0",), k=1), None) as run:
+            await run.play()
+            leaving.cancel()
+    with pytest.raises(UsageError, match="are for trainers"):
+        async with open_run(replace(settings, resume=True, feed=""), None, None):
+            pass
+    store = await open_store(settings.database)
+    assert (await counts(store)).of(MemberState.ACKED) == 0
+    await store.close()
+
+
+async def test_a_resumed_group_is_the_group_that_was_live() -> None:
+    kept: list[ClosedGroup] = []
+
+    class Keep:
+        async def put(self, group: ClosedGroup, *, deliveries: int = 0) -> None:
+            kept.append(group)
+
+        def close(self) -> None: ...
+
+    tree = request("test/branching-v0", k=2)
+    task = branching_task([((),), (), ((), ())])
+    async with open_scripted_run(lambda asked: "step", outlet=Keep(), latency_s=0.001) as run:
+        await run.play(replace(tree, rollout=replace(tree.rollout, task=task)))
+        rest = await leftover(run.store, run.id)
+    ((resumed, _),) = rest.undelivered
+    for live, again in zip(kept[0].outcomes, resumed.outcomes, strict=True):
+        assert [outcome.rollout_id for outcome in live.tree()] == [outcome.rollout_id for outcome in again.tree()]
+        assert [outcome.usage for outcome in live.tree()] == [outcome.usage for outcome in again.tree()]
 
 
 async def test_a_run_that_is_not_there_cannot_go_on(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
 """Environments that the tests of this room play in."""
 
+import asyncio
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import anyio
+import numpy as np
 
 from envhub.contracts.context import Context
 from envhub.contracts.environment import Environment, Observation, StepResult
@@ -13,11 +17,19 @@ from envhub.contracts.policy import Action, PolicyInput
 from envhub.contracts.rollout import EnvironmentRef
 from envhub.contracts.score import JudgeInput, Score
 from envhub.contracts.task import Task
+from envhub.errors import Truncated
 from envhub.registry import environment
+
+
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError
 
 
 class Walk(Environment):
     """Ends after `steps` steps; each is worth 1. What breaks, and where, is in the task's metadata."""
+
+    _broken: object = None
 
     async def reset(self, task: Task, *, seed: int, ctx: Context) -> Observation:
         self._left = int(str(task.metadata.get("steps", 1)))
@@ -27,13 +39,24 @@ class Walk(Environment):
             raise RuntimeError("the world is not there")
         if self._broken == "hang":
             await anyio.sleep_forever()
+        if self._broken == "exit":
+            raise SystemExit(3)
+        if self._broken == "cancel":
+            raise asyncio.CancelledError
         return Observation(task.prompt)
 
     async def step(self, action: Action) -> StepResult:
         if self._broken == "step":
             raise RuntimeError("the ground gives way")
+        if self._broken == "types":
+            self._ctx.log("odd", thing=Unspeakable())
+            return StepResult(reward=np.float32(1), terminated=re.match("a", "a"), truncated=None)  # type: ignore[arg-type]
         self._left -= 1
         return StepResult(Observation((Message.user("go on"),)), reward=1.0, terminated=self._left == 0)
+
+    async def close(self) -> None:
+        if self._broken == "close":
+            raise Truncated("turns")
 
 
 def walk_tasks() -> list[Task]:
@@ -47,6 +70,10 @@ def walk_tasks() -> list[Task]:
         task("step", broken="step"),
         task("hang", broken="hang"),
         task("endless", steps=1_000_000),
+        task("exit", broken="exit"),
+        task("cancel", broken="cancel"),
+        task("types", broken="types"),
+        task("close", broken="close"),
     ]
 
 
@@ -61,7 +88,7 @@ def stroll() -> Environment:
     return Walk()
 
 
-ONE, THREE, RESET, STEP, HANG, ENDLESS = range(6)
+ONE, THREE, RESET, STEP, HANG, ENDLESS, EXIT, CANCEL, TYPES, CLOSE = range(10)
 
 
 class Judged(Walk):
@@ -89,7 +116,7 @@ class TreeJudge:
     """Scores by a child rollout."""
 
     async def score(self, input: JudgeInput, ctx: Context) -> Score:
-        child = await ctx.rollout(replace(ctx.request, environment=WALK, task=walk_tasks()[ONE], trainable=False))
+        child = await ctx.rollout(replace(ctx.request, environment=WALK, task=walk_tasks()[ONE]))
         return Score(child.reward or 0.0)
 
 
@@ -101,7 +128,33 @@ class AskingJudge:
         return Score(float(bool(action.message.content)))
 
 
-JUDGES = {"asking": AskingJudge(), "nan": nan, "outage": outage, "slow": SlowJudge(), "tree": TreeJudge()}
+class CrowdJudge:
+    """Asks the policy many times at once, as far as its budget goes."""
+
+    async def score(self, input: JudgeInput, ctx: Context) -> Score:
+        async def ask(number: int) -> None:
+            with suppress(Truncated):
+                await ctx.policy().act(PolicyInput((Message.user(f"question {number}"),)))
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(8):
+                tasks.start_soon(ask, number)
+        return Score(1.0)
+
+
+def boolean(input: JudgeInput) -> Score:
+    return Score(True, {"correct": np.bool_(True)})
+
+
+JUDGES = {
+    "boolean": boolean,
+    "crowd": CrowdJudge(),
+    "asking": AskingJudge(),
+    "nan": nan,
+    "outage": outage,
+    "slow": SlowJudge(),
+    "tree": TreeJudge(),
+}
 
 
 @environment("test/judged-v0", tasks=[Task.ask("walk", id="one")])
@@ -119,12 +172,14 @@ class Branching(Environment):
         self._ctx = ctx
         self._shape: Sequence[Sequence[object]] = task.metadata["shape"]  # type: ignore[assignment]
         self._lease = bool(task.metadata.get("sandbox"))
+        self._work_s = float(str(task.metadata.get("work_s", 0)))
         self._serial = bool(task.metadata.get("serial"))
         return Observation(task.prompt)
 
     async def step(self, action: Action) -> StepResult:
         if self._lease:
             await self._ctx.sandbox()
+            await anyio.sleep(self._work_s)
         requests = [replace(self._ctx.request, task=branching_task(shape, self._lease)) for shape in self._shape]
         if self._serial:
             outcomes = tuple([await self._ctx.rollout(request) for request in requests])

@@ -7,14 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from envhub.app import RunResult, run
+    from envhub.app import RunResult, Settings, play, run
     from envhub.contracts.context import Context
     from envhub.contracts.environment import Environment, Observation, StepResult
     from envhub.contracts.judge import Judge
     from envhub.contracts.messages import Message, Role, ToolCall
     from envhub.contracts.outcome import Outcome
-    from envhub.contracts.policy import Action
+    from envhub.contracts.policy import Action, PolicyInput
     from envhub.contracts.rollout import EnvironmentRef, Limits, RolloutRequest
+    from envhub.contracts.sandbox import ExecRequest, SandboxSpec
     from envhub.contracts.score import JudgeInput, Score
     from envhub.contracts.task import Task
     from envhub.contracts.turn import Sampling
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from envhub.environments.single_turn import SingleTurn
     from envhub.environments.tool_environment import ToolEnvironment
     from envhub.registry import environment, make
+    from envhub.rollouts.job import Job
     from envhub.toolsets.tool import tool
     from envhub.toolsets.toolset import Toolset
 
@@ -30,18 +32,23 @@ _HOMES = {
     "Context": "envhub.contracts.context",
     "Environment": "envhub.contracts.environment",
     "EnvironmentRef": "envhub.contracts.rollout",
+    "ExecRequest": "envhub.contracts.sandbox",
     "GymnasiumEnvironment": "envhub.environments.from_gymnasium",
+    "Job": "envhub.rollouts.job",
     "Judge": "envhub.contracts.judge",
     "JudgeInput": "envhub.contracts.score",
     "Limits": "envhub.contracts.rollout",
     "Message": "envhub.contracts.messages",
     "Observation": "envhub.contracts.environment",
     "Outcome": "envhub.contracts.outcome",
+    "PolicyInput": "envhub.contracts.policy",
     "Role": "envhub.contracts.messages",
     "RolloutRequest": "envhub.contracts.rollout",
     "RunResult": "envhub.app",
     "Sampling": "envhub.contracts.turn",
+    "SandboxSpec": "envhub.contracts.sandbox",
     "Score": "envhub.contracts.score",
+    "Settings": "envhub.app",
     "SingleTurn": "envhub.environments.single_turn",
     "StepResult": "envhub.contracts.environment",
     "Task": "envhub.contracts.task",
@@ -50,6 +57,7 @@ _HOMES = {
     "Toolset": "envhub.toolsets.toolset",
     "environment": "envhub.registry",
     "make": "envhub.registry",
+    "play": "envhub.app",
     "run": "envhub.app",
     "tool": "envhub.toolsets.tool",
 }
@@ -59,18 +67,23 @@ __all__ = [
     "Context",
     "Environment",
     "EnvironmentRef",
+    "ExecRequest",
     "GymnasiumEnvironment",
+    "Job",
     "Judge",
     "JudgeInput",
     "Limits",
     "Message",
     "Observation",
     "Outcome",
+    "PolicyInput",
     "Role",
     "RolloutRequest",
     "RunResult",
     "Sampling",
+    "SandboxSpec",
     "Score",
+    "Settings",
     "SingleTurn",
     "StepResult",
     "Task",
@@ -79,6 +92,7 @@ __all__ = [
     "Toolset",
     "environment",
     "make",
+    "play",
     "run",
     "tool",
 ]

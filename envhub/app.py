@@ -1,5 +1,6 @@
 """The composition root: settings become objects here, and only here."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,13 +15,16 @@ from envhub.contracts.engine import Engine, EngineOptions, Model
 from envhub.contracts.ids import TRAINED, RunId
 from envhub.contracts.members import MemberCounts
 from envhub.contracts.outcome import Outcome
+from envhub.contracts.rollout import Limits
 from envhub.contracts.sandbox import SandboxBackend
 from envhub.contracts.store import TraceStore
 from envhub.contracts.task import Task
+from envhub.contracts.turn import Sampling
 from envhub.dashboard.api import create_app as dashboard_app
 from envhub.dashboard.decoder import Decoder
 from envhub.environments.pool import EnvironmentPool
 from envhub.errors import StoreError, UsageError
+from envhub.feed.server import check_address
 from envhub.feed.server import serve as serve_feed
 from envhub.gateway.app import create_app as gateway_app
 from envhub.gateway.sessions import Sessions
@@ -44,6 +48,9 @@ from sandboxes.choose import choose
 from sandboxes.pool import Pool
 
 CLOSE_S = 10.0  # for a store or an engine to end what it is doing
+
+
+LOOP = {"use_uvloop": find_spec("uvloop") is not None}  # of every event loop that envhub starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +111,8 @@ class Run:
 
     async def play(self) -> list[RolloutGroup]:
         """Does the run's job, from where it stands; the groups that ran, once they have all ended."""
-        for closed, deliveries in self._rest.undelivered:
-            await self._outlet.put(closed, deliveries=deliveries)
+        for closed, deliveries, failed in self._rest.undelivered:
+            await self._outlet.put(closed, deliveries=deliveries, failed=failed)
         for group in self._rest.running:
             await self.manager.resume(group)
         requests = self.job.requests(self._rest.seed)[self._rest.of_job :] if self.job else []
@@ -211,8 +218,7 @@ def split_address(address: str) -> tuple[str, int]:
 def _check_feed(settings: Settings) -> None:
     """Finds what keeps the feed from listening while no run exists yet."""
     host, port = split_address(settings.feed)
-    with listen(host, port, token=settings.feed_token or None):
-        pass
+    check_address(host, port, settings.feed_token or None)
 
 
 def _feed(settings: Settings, queue: DeliveryQueue, manager: RolloutManager) -> AbstractAsyncContextManager[str]:
@@ -279,8 +285,12 @@ class RunResult:
         return [group.rewards for group in self.groups]
 
 
-async def play(job: Job, settings: Settings) -> RunResult:
-    """Plays a job to its end."""
+async def play(job: Job, settings: Settings = Settings()) -> RunResult:
+    """Plays a job to its end and returns how its groups ended.
+
+    Raises:
+        UsageError: a name or a number that can't work, before anything starts.
+    """
     backend = await choose_sandbox(settings.sandbox)
     async with open_run(settings, job if backend else job.without_sandbox(), backend) as run:
         groups = await run.play()
@@ -320,19 +330,29 @@ def run(
     agent: str = "tool-loop",
     judge: str = "",
     sandbox: str = "auto",
+    sampling: Sampling = Sampling(max_tokens=128),
+    limits: Limits = Limits(),
     seed: int = 0,
     database: str = "envhub.db",
 ) -> RunResult:
-    """Runs `groups` groups of `k` rollouts in one environment and returns how they ended. Blocks.
+    """Runs `groups` groups of `k` rollouts in one environment and returns how they ended. Blocks; where a loop runs
+    already, in a notebook say, `await envhub.play(envhub.Job(...), envhub.Settings(...))` does the same.
 
     Raises:
-        UsageError: a name or a number that can't work, before anything starts.
+        UsageError: a name or a number that can't work, before anything starts, or a loop that runs already.
     """
+    if _loop_runs():
+        raise UsageError("envhub.run blocks, and a loop runs here already; await envhub.play(Job(...), Settings(...))")
     settings = Settings(
         database=database, seed=seed, engine=engine, engine_options=EngineOptions(weights=weights), sandbox=sandbox
     )
-    job = Job((environment,), groups, k, agent, judge)
+    job = Job((environment,), groups, k, agent, judge, sampling, limits)
     return anyio.run(play, job, settings, backend_options=LOOP)
 
 
-LOOP = {"use_uvloop": find_spec("uvloop") is not None}  # of every event loop that envhub starts
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

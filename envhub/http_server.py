@@ -8,14 +8,16 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import anyio
 import uvicorn
 from starlette.types import ASGIApp
 
+from envhub.contracts.address import is_loopback
 from envhub.errors import UsageError
+
+__all__ = ["Listener", "is_loopback", "listen", "names_loopback", "serve"]
 
 GRACE_S = 3  # for answers under way when the server stops
 KEEP_ALIVE_S = 75  # longer than clients pool an idle connection, so that they never send into one that closes
@@ -66,14 +68,6 @@ async def serve(app: ASGIApp, listener: Listener) -> AsyncIterator[str]:
             yield listener.url
         finally:
             server.should_exit = True
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches that host; of names, localhost alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def names_loopback(host: str) -> bool:

@@ -41,10 +41,14 @@ class Deliveries(Protocol):
         consumers who wait like this one: then they should settle what they hold. Safe to cancel."""
 
     async def ack(self, lease_id: LeaseId) -> None:
-        """The group was consumed. Durable once it returns."""
+        """The group was consumed. Durable once it returns. Asked again under the same lease, it succeeds again, for
+        as long as that is remembered: the first answer may have been lost."""
 
     async def nack(self, lease_id: LeaseId, reason: str) -> None:
-        """Gives the group back, for another delivery or, after too many, as a dead letter."""
+        """The consumer refuses the group: it goes to another delivery or, refused too often, is a dead letter."""
+
+    async def give_back(self, lease_id: LeaseId) -> None:
+        """The consumer is gone: the group goes to another delivery, and nothing is held against it."""
 
     async def extend(self, lease_id: LeaseId) -> float:
         """A heartbeat: a whole lease time from now; returns the new deadline."""

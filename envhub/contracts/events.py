@@ -123,7 +123,7 @@ class GroupReturned:
     at: float
     group_id: GroupId
     lease_id: LeaseId
-    reason: str  # expired, nack, or what the consumer said
+    reason: str  # expired, shutdown, restart, disconnected, or what the consumer said
 
 
 @dataclass(frozen=True, slots=True)

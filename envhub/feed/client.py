@@ -243,8 +243,10 @@ class GroupLease:
         return self.group.group_id
 
     def ack(self) -> bool:
-        """Says that the group was trained on. True once that is durable. False: the lease was lost before, and the
-        group comes again: here it is then acked unseen, elsewhere it would be trained on a second time."""
+        """Says that the group was trained on. True once that is durable, also where the answer was lost and it had to
+        be asked again. False: the lease was lost before, and the group comes again: here it is then acked unseen,
+        elsewhere it would be trained on a second time. A server that restarted between ack and answer says False as
+        well, but brings the group no more."""
         self._feed._consumed.add(self.group_id)
         return self._feed._settle(self, pb.ClientMessage(ack=pb.Ack(lease_id=self.lease_id)))
 

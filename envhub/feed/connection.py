@@ -9,8 +9,8 @@ from threading import Thread
 
 import grpc
 
+from envhub.contracts.address import is_loopback
 from envhub.errors import UsageError
-from envhub.feed.address import is_loopback
 from envhub.feed.v1 import feed_pb2 as pb
 from envhub.feed.v1 import feed_pb2_grpc
 

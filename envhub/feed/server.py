@@ -1,6 +1,7 @@
 """The feed's server: one Session a trainer, over any Deliveries and Control."""
 
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 import anyio
 import grpc
 
+from envhub.contracts.address import is_loopback
 from envhub.contracts.delivery import Control, Deliveries
 from envhub.errors import UsageError
-from envhub.feed.address import is_loopback
 from envhub.feed.session import Session
 from envhub.feed.v1 import feed_pb2 as pb
 from envhub.feed.v1 import feed_pb2_grpc
@@ -53,10 +54,12 @@ async def serve(
 ) -> AsyncIterator[str]:
     """The bound address, `host:port`, while the feed is served; port 0 takes a free one.
 
+    `tls` is for programs that serve a feed of their own to other machines; envhub's commands serve loopback only.
+
     Raises:
-        UsageError: the port is taken, or the host can be reached from elsewhere and token or TLS is missing.
+        UsageError: as check_address.
     """
-    _check_exposure(host, token, tls)
+    check_address(host, port, token, tls)
     service = RolloutsService(deliveries, control, token)
     server = grpc.aio.server(options=OPTIONS)
     feed_pb2_grpc.add_RolloutsServicer_to_server(service, server)  # type: ignore[no-untyped-call]
@@ -66,8 +69,26 @@ async def serve(
         yield address
     finally:
         with anyio.CancelScope(shield=True):
-            await service.close()
-            await server.stop(STOP_S)
+            try:
+                await service.close()
+            finally:
+                await server.stop(STOP_S)
+
+
+def check_address(host: str, port: int, token: str | None, tls: ServerTls | None = None) -> None:
+    """Finds what would keep a feed from being served there, and leaves the port free.
+
+    Raises:
+        UsageError: the port is taken, or the host can be reached from elsewhere and token or TLS is missing.
+    """
+    _check_exposure(host, token, tls)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does: connections may linger on the port
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise _cannot_listen(host, port, error) from error
 
 
 def _check_exposure(host: str, token: str | None, tls: ServerTls | None) -> None:
@@ -81,18 +102,26 @@ def _check_exposure(host: str, token: str | None, tls: ServerTls | None) -> None
 
 
 def _bind(server: grpc.aio.Server, host: str, port: int, tls: ServerTls | None) -> str:
-    name = f"[{host}]" if ":" in host else host
+    name = _in_address(host)
     try:
         if tls is None:
             bound = server.add_insecure_port(f"{name}:{port}")
         else:
             credentials = grpc.ssl_server_credentials([(tls.private_key, tls.certificate)])
             bound = server.add_secure_port(f"{name}:{port}", credentials)
-    except RuntimeError as error:
-        raise UsageError(
-            f"the feed cannot listen on {name}:{port} ({error}); choose another port, or 0 for a free one"
-        ) from error
+    except RuntimeError as error:  # taken since it was checked
+        raise _cannot_listen(host, port, error) from error
     return f"{name}:{bound}"
+
+
+def _cannot_listen(host: str, port: int, error: Exception) -> UsageError:
+    return UsageError(
+        f"the feed cannot listen on {_in_address(host)}:{port} ({error}); choose another port, or 0 for a free one"
+    )
+
+
+def _in_address(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 class RolloutsService(feed_pb2_grpc.RolloutsServicer):
@@ -108,13 +137,15 @@ class RolloutsService(feed_pb2_grpc.RolloutsServicer):
 
     async def close(self) -> None:
         """Ends all streams. Where the run is drained, clients have time to hear so and to say their last."""
-        if await self._drained():
-            with anyio.move_on_after(LEAVE_S):
-                while self._scopes:
-                    await self._left.wait()
-        self._stopping = True
-        for scope in self._scopes:
-            scope.cancel()
+        try:
+            if await self._drained():
+                with anyio.move_on_after(LEAVE_S):
+                    while self._scopes:
+                        await self._left.wait()
+        finally:
+            self._stopping = True
+            for scope in self._scopes:
+                scope.cancel()
 
     async def Stream(self, requests: AsyncIterator[pb.ClientMessage], context: grpc.aio.ServicerContext) -> None:
         if not self._admits(context):

@@ -120,7 +120,7 @@ class Session:
         with anyio.move_on_after(GIVE_BACK_S, shield=True):
             for lease_id in self._unsettled:
                 with suppress(LeaseLost):
-                    await self._deliveries.nack(lease_id, "disconnected")
+                    await self._deliveries.give_back(lease_id)
 
 
 def _lease_of(message: pb.ClientMessage) -> LeaseId:

@@ -5,7 +5,7 @@ acked is delivered again. Nothing that was durable is done again.
 """
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from envhub.contracts.delivery import ClosedGroup
@@ -30,6 +30,7 @@ from envhub.contracts.outcome import Failure, Outcome, Status, Usage
 from envhub.contracts.store import TraceStore
 from envhub.contracts.turn import Turn
 from envhub.errors import Boundary, UsageError
+from envhub.rollouts.deliveries import FAULTLESS, RESTART
 from envhub.rollouts.manager import RolloutGroup
 from envhub.rollouts.outside import AGENT as OUTSIDE
 from envhub.tokens.rows import trajectory
@@ -46,7 +47,7 @@ class Leftover:
     seed: int
     settings: JsonObject = field(default_factory=dict)
     running: list[RolloutGroup] = field(default_factory=list)
-    undelivered: list[tuple[ClosedGroup, int]] = field(default_factory=list)  # with how often each was delivered
+    undelivered: list[tuple[ClosedGroup, int, int]] = field(default_factory=list)  # times delivered, times that failed
     opening: list[Event] = field(default_factory=list)  # to append first: they start the run, or end what nobody runs
     versions: dict[PolicyId, PolicyVersion] = field(default_factory=dict)
     submitted: int = 0  # groups
@@ -74,7 +75,8 @@ class _Reading:
     groups: dict[GroupId, RolloutGroup] = field(default_factory=dict)  # not acked, not dropped
     closed: dict[GroupId, GroupClosed] = field(default_factory=dict)
     leases: dict[GroupId, LeaseId] = field(default_factory=dict)
-    deliveries: dict[GroupId, int] = field(default_factory=lambda: defaultdict(int))
+    deliveries: Counter[GroupId] = field(default_factory=Counter)
+    failed: Counter[GroupId] = field(default_factory=Counter)  # deliveries
     live: dict[RolloutId, RolloutStarted] = field(default_factory=dict)
     turns: dict[RolloutId, list[Turn]] = field(default_factory=lambda: defaultdict(list))
     children: dict[RolloutId, dict[int, Outcome]] = field(default_factory=lambda: defaultdict(dict))  # by ordinal
@@ -107,6 +109,7 @@ class _Reading:
                 self.deliveries[event.group_id] = event.delivery
             case GroupReturned():
                 self.leases.pop(event.group_id, None)
+                self.failed[event.group_id] += event.reason not in FAULTLESS
             case GroupAcked() | GroupDropped() | GroupCancelled():
                 self._forget(event.group_id)
             case VersionAnnounced():
@@ -121,14 +124,14 @@ class _Reading:
             rest.opening.append(self._mend(self.live[id], now))
         for group_id, lease_id in self.leases.items():
             if group_id in self.groups:
-                rest.opening.append(GroupReturned(self.run_id, now, group_id, lease_id, "restart"))
+                rest.opening.append(GroupReturned(self.run_id, now, group_id, lease_id, RESTART))
         for group_id, group in self.groups.items():
             closing = self.closed.get(group_id)
             if closing is None:
                 rest.running.append(group)
             else:
                 closed = group.closed(self.run_id, closing.policy_version)
-                rest.undelivered.append((closed, self.deliveries[group_id]))
+                rest.undelivered.append((closed, self.deliveries[group_id], self.failed[group_id]))
         return rest
 
     def _end(self, event: RolloutEnded) -> None:

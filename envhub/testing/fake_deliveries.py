@@ -96,6 +96,9 @@ class FakeDeliveries:
         self.returned.append((group.group_id, reason))
         self.waiting.appendleft(group)
 
+    async def give_back(self, lease_id: LeaseId) -> None:
+        await self.nack(lease_id, "disconnected")
+
     async def extend(self, lease_id: LeaseId) -> float:
         self._holder(lease_id)
         return self._deadline()

@@ -125,3 +125,12 @@ def test_settings_that_cannot_work_are_refused(changes: dict[str, object], messa
 
 def test_settings_keep_the_token_to_themselves():
     assert "secret" not in repr(Settings(feed_token="secret"))
+
+
+@pytest.mark.anyio
+async def test_run_says_what_to_await_where_a_loop_runs_already(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="await envhub.play"):
+        envhub.run("envhub/arithmetic-v0", engine="scripted", database=str(tmp_path / "run.db"))
+    settings = envhub.Settings(database=str(tmp_path / "run.db"), engine="scripted")
+    result = await envhub.play(envhub.Job(("envhub/arithmetic-v0",), k=2), settings)
+    assert len(result.rewards[0]) == 2

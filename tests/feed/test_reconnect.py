@@ -8,9 +8,9 @@ import anyio.to_thread
 import pytest
 
 from envhub.contracts.ids import TRAINED, GroupId
-from envhub.errors import FeedUnavailable
+from envhub.errors import FeedUnavailable, StoreError
 from envhub.feed.client import FeedClient
-from envhub.feed.server import serve
+from envhub.feed.server import check_address, serve
 from envhub.testing.fake_deliveries import FakeDeliveries, closed_group
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
@@ -121,6 +121,32 @@ async def test_ack_that_is_under_way_when_the_server_stops_is_answered():
         await run.asked.wait()
         tasks.start_soon(let_go)
     assert run.acked == ids(0)
+
+
+class LostState(FakeDeliveries):
+    """Its store fails."""
+
+    async def state(self):
+        raise StoreError("the disk is full")
+
+
+async def test_port_is_free_after_a_stop_whose_store_failed():
+    run = LostState([closed_group(0)])
+    broke = anyio.Event()
+
+    def work(address: str) -> None:
+        with FeedClient(address, consumer="trainer", reconnect_s=0.1) as feed:
+            lease = next(feed.groups(credit=1))
+            anyio.from_thread.run_sync(broke.set)
+            with pytest.raises(FeedUnavailable):
+                lease.ack()
+
+    async with anyio.create_task_group() as tasks:
+        with anyio.fail_after(5), pytest.raises(StoreError):
+            async with serve(run, run) as address:
+                tasks.start_soon(in_thread, work, address)
+                await broke.wait()
+        check_address("127.0.0.1", int(address.rpartition(":")[2]), None)
 
 
 async def test_last_words_of_a_trainer_are_heard_by_a_feed_that_stops_once_the_run_is_drained():

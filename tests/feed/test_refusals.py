@@ -8,9 +8,11 @@ import anyio.to_thread
 import grpc
 import pytest
 
+from envhub import http_server
+from envhub.contracts.address import is_loopback
 from envhub.errors import UsageError
 from envhub.feed.client import FeedClient
-from envhub.feed.server import serve
+from envhub.feed.server import ServerTls, check_address, serve
 from envhub.feed.v1 import feed_pb2 as pb
 from envhub.feed.v1 import feed_pb2_grpc
 from envhub.testing.fake_deliveries import FakeDeliveries, closed_group
@@ -64,6 +66,12 @@ async def test_token_never_leaves_the_machine_in_the_clear():
         FeedClient("trainer.example:50051", consumer="trainer", token="secret")
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "[::1]", "localhost", "LOCALHOST"])
+def test_http_and_feed_agree_on_what_loopback_is(host):
+    assert is_loopback(host)
+    assert http_server.is_loopback is is_loopback
+
+
 async def test_port_in_use_is_named():
     run = fake(1)
     async with serve(run, run) as address:
@@ -71,6 +79,34 @@ async def test_port_in_use_is_named():
         with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{port}"):
             async with serve(run, run, port=port):
                 pass
+
+
+async def test_checking_an_address_finds_what_serving_would_and_leaves_the_port_free():
+    run = fake(1)
+    async with serve(run, run) as address:
+        port = int(address.rpartition(":")[2])
+        with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{port} .*in use"):
+            check_address("127.0.0.1", port, None)
+    check_address("127.0.0.1", port, None)
+    async with serve(run, run, port=port):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "rule"),
+    [
+        ("0.0.0.0", 0, "TLS is missing"),
+        ("127.0.0.1", 70_000, "cannot listen on 127.0.0.1:70000"),
+        ("::1", 70_000, r"cannot listen on \[::1\]:70000"),
+    ],
+)
+def test_checking_an_address_refuses_what_serving_would(host, port, rule):
+    with pytest.raises(UsageError, match=rule):
+        check_address(host, port, "secret")
+
+
+def test_checking_an_address_admits_a_host_that_token_and_tls_guard():
+    check_address("0.0.0.0", 0, "secret", ServerTls(b"certificate", b"key"))
 
 
 @pytest.mark.parametrize("credit", [0, 1025])

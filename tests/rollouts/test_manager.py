@@ -382,7 +382,7 @@ async def test_a_group_is_handed_on_only_when_its_events_are_durable() -> None:
     class Outlet:
         durable_closings = 0
 
-        async def put(self, group: ClosedGroup, *, deliveries: int = 0) -> None:
+        async def put(self, group: ClosedGroup, *, deliveries: int = 0, failed: int = 0) -> None:
             self.durable_closings = sum(isinstance(event, GroupClosed) for event in Slow.durable)
 
         def close(self) -> None: ...

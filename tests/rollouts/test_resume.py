@@ -101,7 +101,7 @@ async def test_what_was_finished_is_kept_and_what_was_running_is_left_to_do() ->
 
 async def test_a_closed_group_that_nobody_acked_is_delivered_again_with_its_count() -> None:
     class Nobody:
-        async def put(self, group: ClosedGroup, *, deliveries: int = 0) -> None: ...
+        async def put(self, group: ClosedGroup, *, deliveries: int = 0, failed: int = 0) -> None: ...
 
         def close(self) -> None: ...
 
@@ -110,9 +110,9 @@ async def test_a_closed_group_that_nobody_acked_is_delivered_again_with_its_coun
         lease = GroupLeased(run.id, 0.0, GroupId("test-0"), LeaseId("test-0@1"), "trainer", 1, 60.0)
         await run.store.append([lease])
         rest = await leftover(run.store, run.id)
-    ((closed, deliveries),) = rest.undelivered
+    ((closed, deliveries, failed),) = rest.undelivered
     assert [outcome.reward for outcome in closed.outcomes] == [1.0, 1.0]
-    assert deliveries == 1
+    assert (deliveries, failed) == (1, 0)
     assert [type(event) for event in rest.opening] == [GroupReturned]
 
 
@@ -143,7 +143,7 @@ async def test_a_resumed_group_is_the_group_that_was_live() -> None:
     kept: list[ClosedGroup] = []
 
     class Keep:
-        async def put(self, group: ClosedGroup, *, deliveries: int = 0) -> None:
+        async def put(self, group: ClosedGroup, *, deliveries: int = 0, failed: int = 0) -> None:
             kept.append(group)
 
         def close(self) -> None: ...
@@ -153,7 +153,7 @@ async def test_a_resumed_group_is_the_group_that_was_live() -> None:
     async with open_scripted_run(lambda asked: "step", outlet=Keep(), latency_s=0.001) as run:
         await run.play(replace(tree, rollout=replace(tree.rollout, task=task)))
         rest = await leftover(run.store, run.id)
-    ((resumed, _),) = rest.undelivered
+    ((resumed, *_),) = rest.undelivered
     for live, again in zip(kept[0].outcomes, resumed.outcomes, strict=True):
         assert [outcome.rollout_id for outcome in live.tree()] == [outcome.rollout_id for outcome in again.tree()]
         assert [outcome.usage for outcome in live.tree()] == [outcome.usage for outcome in again.tree()]

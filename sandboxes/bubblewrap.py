@@ -1,7 +1,9 @@
 """Sandboxes by bubblewrap: namespaces, a minimal read-only root, no network, no capability, a system call filter.
 
-The host's files are /usr, the libraries' cache, and the Python installation, all read-only. Started by root, each
-sandbox runs under a uid of its own: bwrap as root would map the sandbox's user to the host's.
+The host's files are /usr, the libraries' cache, and the Python installation, all read-only and without the packages
+that were installed into them: envhub may be one, with its tasks, their gold answers and the judges.
+
+Started by root, each sandbox runs under a uid of its own: bwrap as root would map the sandbox's user to the host's.
 """
 
 import importlib.util
@@ -23,6 +25,7 @@ from sandboxes.spawner import Launch, Spawner
 MODULES = Path("/.envhub")
 WORKDIR = "/workspace"
 USER = 1000
+PACKAGES = ("lib*/python3*/site-packages", "lib*/python3*/dist-packages")
 ROOT_FOLDERS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 SHARED_ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
 ETC = {
@@ -112,7 +115,18 @@ def host_files(python: Path) -> list[str]:
         argv += ["--ro-bind-try", name, name]
     if not base_prefix().is_relative_to("/usr"):
         argv += ["--ro-bind", str(python), str(base_prefix())]
+    for folder in packages(base_prefix()):
+        argv += ["--tmpfs", str(folder), "--remount-ro", str(folder)]
     return argv
+
+
+def packages(prefix: Path) -> list[Path]:
+    """The folders of Python packages that would be seen inside, and the one of our own modules where it would."""
+    prefixes = (Path("/"), Path("/usr"), Path("/usr/local"), prefix)
+    found = {folder.resolve() for place in prefixes for pattern in PACKAGES for folder in place.glob(pattern)}
+    found.add(Path(__file__).resolve().parent.parent)
+    seen = (Path("/usr"), *(Path("/", name) for name in ROOT_FOLDERS), prefix)
+    return sorted(folder for folder in found if any(map(folder.is_relative_to, seen)))
 
 
 def own_files(fds: list[int]) -> list[str]:

@@ -7,6 +7,7 @@ Invariants:
   holds one up fails.
 """
 
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -50,8 +51,9 @@ class Pool:
         self._backend = backend
         self._max_live = max_live
         self._wait_s = wait_s
-        self._granted: list[Lease] = []
-        self._waiting: list[Lease] = []
+        self._granted: dict[Lease, None] = {}
+        self._waiting: OrderedDict[Lease, None] = OrderedDict()
+        self._held_up: Counter[RolloutId] = Counter()  # how many waiting requests hold it up; no zeros
         self._closed = False
 
     @property
@@ -102,14 +104,16 @@ class Pool:
     async def _wait(self, lease: Lease) -> None:
         if self._closed:
             raise LeaseUnavailable(CLOSED)
-        self._waiting.append(lease)
+        self._waiting[lease] = None
+        self._held_up.update(lease.holds_up())
         self._settle()
         with anyio.move_on_after(self._wait_s):
             await lease.decided.wait()
         if lease in self._waiting:
             raise LeaseUnavailable(
                 f"no sandbox became free within {self._wait_s:g} s: {self.live} of {self._max_live} are leased, "
-                f"{self.waiting} requests wait; raise max_live or the wait's deadline"
+                f"{self.waiting} requests wait; raise max_live or the wait's deadline",
+                retryable=True,
             )
         if lease.refusal:
             raise LeaseUnavailable(lease.refusal)
@@ -128,16 +132,17 @@ class Pool:
 
     def _give_up(self, lease: Lease) -> None:
         """Takes the lease off the books, whether it was granted, waits, or was refused."""
-        for book in (self._granted, self._waiting):
-            if lease in book:
-                book.remove(lease)
+        self._granted.pop(lease, None)
+        if lease in self._waiting:
+            self._leave_queue(lease)
         self._settle()
 
     def _settle(self) -> None:
         """Grants what can be granted, then refuses requests for as long as all leases are stuck."""
         while self._waiting and self.live < self._max_live:
-            lease = self._waiting.pop(0)
-            self._granted.append(lease)
+            lease = next(iter(self._waiting))
+            self._leave_queue(lease)
+            self._granted[lease] = None
             lease.decided.set()
         while (youngest := self._deadlock()) is not None:
             self._refuse(
@@ -148,13 +153,19 @@ class Pool:
 
     def _deadlock(self) -> Lease | None:
         """The youngest request that holds up a lease, when all leases are held up."""
-        held_up = {rollout_id for lease in self._waiting for rollout_id in lease.holds_up()}
-        holders = {lease.holder.rollout_id for lease in self._granted}
-        if not holders or not holders <= held_up:
+        if not self._waiting or not all(lease.holder.rollout_id in self._held_up for lease in self._granted):
             return None
+        holders = {lease.holder.rollout_id for lease in self._granted}
         return next(lease for lease in reversed(self._waiting) if holders.intersection(lease.holds_up()))
 
     def _refuse(self, lease: Lease, reason: str) -> None:
-        self._waiting.remove(lease)
+        self._leave_queue(lease)
         lease.refusal = reason
         lease.decided.set()
+
+    def _leave_queue(self, lease: Lease) -> None:
+        del self._waiting[lease]
+        for rollout_id in lease.holds_up():
+            self._held_up[rollout_id] -= 1
+            if not self._held_up[rollout_id]:
+                del self._held_up[rollout_id]

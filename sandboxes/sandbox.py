@@ -10,7 +10,7 @@ from envhub.contracts.sandbox import ExecRequest, ExecResult, SandboxSpec
 from envhub.errors import SandboxFault, UsageError
 from sandboxes.channel import Answer, Channel
 from sandboxes.inside.files import remove_tree
-from sandboxes.inside.frames import CANCEL, EXEC, FAILED, READ, REFUSED, SETUP, WRITE
+from sandboxes.inside.frames import CANCEL, END, EXEC, FAILED, READ, REFUSED, SETUP, WRITE
 from sandboxes.spawner import AgentProcess, Launch, Spawner
 
 START_S = 10.0
@@ -24,7 +24,8 @@ class AgentSandbox:
     """A live sandbox.
 
     A command that cannot be started ends with 127 (no such program) or 126, and says why on stderr; so does one that
-    the sandbox's memory limit killed (-9). Processes that a command leaves behind live on until close().
+    the sandbox's memory limit killed (-9). Processes that a command leaves behind live on until end_processes()
+    or close().
     """
 
     def __init__(self, channel: Channel, process: AgentProcess, directory: Path | None) -> None:
@@ -52,6 +53,15 @@ class AgentSandbox:
 
     async def read(self, path: str, *, max_bytes: int = MB) -> bytes:
         return (await self._file(READ, f"read of '{path}'", [path, str(max_bytes)])).body
+
+    async def end_processes(self) -> None:
+        _, answer = self._channel.ask(END, [])
+        try:
+            with anyio.fail_after(KILL_S):
+                await answer.wait()
+        except TimeoutError:
+            await self.close()
+            raise SandboxFault("what commands left running could not be ended; the sandbox was destroyed") from None
 
     async def close(self) -> None:
         with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_S):

@@ -6,13 +6,13 @@ import socket
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import anyio
 
-from sandboxes.inside.processes import children, send_signal
+from sandboxes.inside.processes import kill_tree
 
 T = TypeVar("T")
 END_S = 5.0  # the agent kills what runs and removes its directory
@@ -21,7 +21,7 @@ STDERR_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How to start one agent. Its descriptors are passed on and closed here once it runs."""
+    """How to start one agent. Its descriptors are passed on, and closed here whether it runs or not."""
 
     argv: tuple[str, ...]
     executable: str
@@ -55,8 +55,7 @@ class AgentProcess:
             with anyio.move_on_after(END_S):
                 await anyio.wait_readable(self._pidfd)
             if self._popen.poll() is None:
-                for pid in (*children(self._popen.pid), self._popen.pid):
-                    send_signal(pid, 9)
+                await anyio.to_thread.run_sync(kill_tree, self._popen.pid)
                 await anyio.wait_readable(self._pidfd)
             self._popen.wait()
             os.close(self._pidfd)
@@ -87,30 +86,36 @@ class Spawner:
         return await self.run(lambda: self._start(plan()))
 
     def _start(self, launch: Launch) -> AgentProcess:
-        ours, theirs = socket.socketpair()
-        reading, writing = os.pipe()
-        os.set_blocking(reading, False)
-        try:
-            popen = subprocess.Popen(
-                launch.argv,
-                executable=launch.executable,
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=writing,
-                cwd="/",
-                env={},
-                pass_fds=launch.fds,
-                start_new_session=True,
-                user=launch.uid,
-                group=launch.uid,
-                extra_groups=None if launch.uid is None else (),
-            )
-            return AgentProcess(popen, ours, reading, self)
-        except OSError:
-            ours.close()
-            os.close(reading)
-            raise
-        finally:
-            theirs.close()
-            for fd in (writing, *launch.fds):
-                os.close(fd)
+        with ExitStack() as kept, ExitStack() as passed_on:
+            for fd in launch.fds:
+                passed_on.callback(os.close, fd)
+            ours, theirs = socket.socketpair()
+            kept.callback(ours.close)
+            passed_on.callback(theirs.close)
+            reading, writing = os.pipe()
+            kept.callback(os.close, reading)
+            passed_on.callback(os.close, writing)
+            os.set_blocking(reading, False)
+            popen = popen_agent(launch, theirs.fileno(), writing)
+            kept.callback(popen.wait)
+            kept.callback(popen.kill)
+            process = AgentProcess(popen, ours, reading, self)
+            kept.pop_all()
+        return process
+
+
+def popen_agent(launch: Launch, stdin: int, stderr: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        launch.argv,
+        executable=launch.executable,
+        stdin=stdin,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        cwd="/",
+        env={},
+        pass_fds=launch.fds,
+        start_new_session=True,
+        user=launch.uid,
+        group=launch.uid,
+        extra_groups=None if launch.uid is None else (),
+    )

@@ -3,8 +3,6 @@
 import runpy
 from pathlib import Path
 
-import pytest
-
 import envhub
 
 ROOT = Path(__file__).parents[1]

@@ -86,6 +86,13 @@ class Sandbox(Protocol):
             UsageError: no such file, a path that leaves the working directory, or a file over `max_bytes`.
         """
 
+    async def end_processes(self) -> None:
+        """Kills every process that commands left running, and commands that still run; files stay.
+
+        Raises:
+            SandboxFault: the sandbox died, or had to be destroyed to end them.
+        """
+
     async def close(self) -> None:
         """Kills every process in it and removes its files. Idempotent."""
 

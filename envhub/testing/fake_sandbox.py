@@ -7,9 +7,10 @@ from envhub.errors import SandboxFault
 
 
 class FakeSandbox:
-    """Counts how often it was closed."""
+    """Counts how often its processes were ended, and how often it was closed."""
 
     def __init__(self, backend: "FakeBackend") -> None:
+        self.ended = 0
         self.closed = 0
         self._backend = backend
 
@@ -21,6 +22,10 @@ class FakeSandbox:
 
     async def read(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
         raise NotImplementedError
+
+    async def end_processes(self) -> None:
+        self.ended += 1
+        await checkpoint()
 
     async def close(self) -> None:
         self.closed += 1

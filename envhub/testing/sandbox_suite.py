@@ -256,6 +256,44 @@ class SandboxSuite:
             await sandbox.read("big", max_bytes=1000)
         assert len(await sandbox.read("big", max_bytes=1001)) == 1001
 
+    async def test_ending_its_processes_leaves_its_files_and_a_working_sandbox(self, sandbox: Sandbox) -> None:
+        marks = [new_mark() for _ in range(3)]
+        for mark in marks:
+            await shell(sandbox, f"echo kept > {mark}; (trap '' TERM HUP; setsid setsid sleep {mark} > /dev/null &)")
+            await until_marked(mark, 1)
+        await sandbox.end_processes()
+        assert not any(map(marked, marks))
+        assert (await shell(sandbox, f"cat {marks[0]}; sleep 0.2; echo works")).stdout == b"kept\nworks\n"
+        await sandbox.end_processes()
+        assert await sandbox.read(marks[0]) == b"kept\n"
+
+    async def test_ending_its_processes_ends_a_running_command_too(self, sandbox: Sandbox) -> None:
+        results, mark = list[ExecResult](), new_mark()
+
+        async def run() -> None:
+            results.append(await shell(sandbox, DAEMON.format(mark)))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await until_marked(mark, 3)
+            await sandbox.end_processes()
+            assert not marked(mark)
+        assert [(result.exit_code, result.timed_out) for result in results] == [(-9, False)]
+
+    async def test_processes_that_flee_by_forking_are_ended(self, sandbox: Sandbox) -> None:
+        flee = "import os\nwhile True:\n if os.fork(): os._exit(0)\n os.setsid()\n open('trace', 'a').write('x')"
+        await shell(sandbox, f'python3 -c "{flee}" > /dev/null 2>&1 &')
+        await shell(sandbox, "until [ -s trace ]; do sleep 0.01; done")
+        await sandbox.end_processes()
+        size = (await shell(sandbox, "wc -c < trace")).stdout
+        assert (await shell(sandbox, "sleep 0.3; wc -c < trace")).stdout == size
+
+    async def test_processes_of_a_closed_sandbox_cannot_be_ended(self, backend: SandboxBackend) -> None:
+        sandbox = await backend.create(SandboxSpec())
+        await sandbox.close()
+        with pytest.raises(SandboxFault, match="closed"):
+            await sandbox.end_processes()
+
     async def test_close_is_idempotent_and_leaves_nothing(self, backend: SandboxBackend) -> None:
         sandbox = await backend.create(SandboxSpec())
         mark = new_mark()

@@ -18,7 +18,7 @@ import time
 
 from sandboxes.inside.command import CHUNK, Command
 from sandboxes.inside.files import Files, Refused, remove_tree
-from sandboxes.inside.frames import CANCEL, DONE, EXEC, FAILED, READ, REFUSED, Decoder, encode
+from sandboxes.inside.frames import CANCEL, DONE, END, EXEC, FAILED, READ, REFUSED, Decoder, encode
 from sandboxes.inside.processes import (
     PR_SET_CHILD_SUBREAPER,
     PR_SET_DUMPABLE,
@@ -50,6 +50,7 @@ class Agent:
         self._poll = select.poll()
         self._owners: dict[int, Command] = {}  # by the descriptor that is polled
         self._commands: dict[int, Command] = {}  # by number, until the answer is out and the whole tree has gone
+        self._endings: dict[int, set[int]] = {}  # by number, the commands that must have gone before its answer
         self._watch_at = 0.0
         self._poll.register(socket, select.POLLIN)
 
@@ -75,6 +76,8 @@ class Agent:
                 self._start(number, fields, body)
             elif kind == CANCEL:
                 self._cancel(number)
+            elif kind == END:
+                self._end_processes(number)
             else:
                 data = self._files.read(fields[0], int(fields[1])) if kind == READ else b""
                 if kind != READ:
@@ -97,6 +100,14 @@ class Agent:
         command = self._commands.get(number)
         if command and not command.answered:
             command.kill()
+
+    def _end_processes(self, number: int) -> None:
+        """Kills all commands and what they left; answered once the last has gone."""
+        self._endings[number] = set(self._commands)
+        for command in self._commands.values():
+            command.kill()
+        if os.getpid() == 1:
+            send_signal(-1, signal.SIGKILL)  # what forks faster than a list of it is made dies with the rest
 
     def _serve(self, command: Command, fd: int) -> None:
         if fd == command.status:
@@ -140,6 +151,10 @@ class Agent:
             if command.keeper_lives and (command.killed_at is not None or command.timed_out):
                 command.kill()
             self._settle(command, now)
+        for number, commands in list(self._endings.items()):
+            if commands.isdisjoint(self._commands):
+                del self._endings[number]
+                send(self._socket, encode(DONE, number, []))
         if self._commands and now >= self._watch_at:
             self._watch_at = now + WATCH_S
             self._watch()

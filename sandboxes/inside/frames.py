@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 
 FRAME = struct.Struct("!BIIQ")  # kind, number of the request, bytes of its fields, bytes of its body
-SETUP, EXEC, CANCEL, WRITE, READ = range(5)  # from the host
-DONE, REFUSED, FAILED = range(5, 8)  # to the host: done, the caller's mistake, the sandbox's trouble
+SETUP, EXEC, CANCEL, WRITE, READ, END = range(6)  # from the host
+DONE, REFUSED, FAILED = range(6, 9)  # to the host: done, the caller's mistake, the sandbox's trouble
 
 
 class Decoder:

@@ -56,6 +56,17 @@ def kill_below(pid: int) -> None:
         send_signal(one, signal.SIGKILL)
 
 
+def kill_tree(pid: int) -> None:
+    """Kills a process and its descendants, all stopped first, so that none can fork out of sight or lose its parent."""
+    tree: list[int] = []
+    while (found := [pid, *descendants(pid)]) != tree:
+        for one in found:
+            send_signal(one, signal.SIGSTOP)
+        tree = found
+    for one in tree:
+        send_signal(one, signal.SIGKILL)
+
+
 def resident_bytes(pid: int) -> int:
     try:
         with open(f"/proc/{pid}/statm") as file:

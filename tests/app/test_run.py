@@ -129,7 +129,7 @@ def test_settings_keep_the_token_to_themselves():
 
 @pytest.mark.anyio
 async def test_run_says_what_to_await_where_a_loop_runs_already(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="await envhub.play"):
+    with pytest.raises(UsageError, match="loop runs here already"):
         envhub.run("envhub/arithmetic-v0", engine="scripted", database=str(tmp_path / "run.db"))
     settings = envhub.Settings(database=str(tmp_path / "run.db"), engine="scripted")
     result = await envhub.play(envhub.Job(("envhub/arithmetic-v0",), k=2), settings)

@@ -3,10 +3,12 @@ import anyio.lowlevel
 import pytest
 
 from envhub.contracts.environment import Environment, Observation, StepResult
-from envhub.contracts.ids import EnvironmentId
+from envhub.contracts.ids import EnvironmentId, RolloutId
 from envhub.contracts.rollout import EnvironmentRef
+from envhub.contracts.sandbox import Holder
 from envhub.environments.pool import EnvironmentPool
 from envhub.errors import Boundary, Fault, SandboxFault, UnknownName
+from envhub.registry import EnvironmentSpec, environments
 
 pytestmark = pytest.mark.anyio
 REF = EnvironmentRef(EnvironmentId("test/it-v0"))
@@ -124,3 +126,87 @@ async def test_unknown_environment_is_told_before_anything_is_made():
     with pytest.raises(UnknownName, match="no environment 'test/none-v0'"):
         async with EnvironmentPool().lease(EnvironmentRef(EnvironmentId("test/none-v0"))):
             pass
+
+
+def rollout(id: str, *ancestors: str) -> Holder:
+    return Holder(RolloutId(id), tuple(map(RolloutId, ancestors)))
+
+
+async def test_child_that_would_wait_for_its_parents_place_fails_at_once(register):
+    register(Counted, max_live=1)
+    pool = EnvironmentPool(wait_s=60)
+    async with pool.lease(REF, holder=rollout("parent")):
+        with anyio.fail_after(5), pytest.raises(Fault, match="max_live=1, and the rollouts that hold") as caught:
+            async with pool.lease(REF, holder=rollout("child", "grandparent", "parent")):
+                pass
+        assert (caught.value.boundary, caught.value.retryable) == (Boundary.ENVIRONMENT, False)
+    async with pool.lease(REF, holder=rollout("later")):
+        assert Counted.alive == 1
+
+
+async def test_parents_whose_children_wait_for_each_others_places_do_not_deadlock(register):
+    register(Counted, max_live=2)
+    pool = EnvironmentPool(wait_s=60)
+    both, refused = anyio.Event(), []
+
+    async def parent(name: str) -> None:
+        async with pool.lease(REF, holder=rollout(name)):
+            if Counted.alive == 2:
+                both.set()
+            await both.wait()
+            try:
+                async with pool.lease(REF, holder=rollout(f"{name}/0", name)):
+                    pass
+            except Fault as fault:
+                refused.append(fault)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(parent, "a")
+            tasks.start_soon(parent, "b")
+    assert len(refused) == 1
+    assert Counted.alive == 0
+
+
+@pytest.fixture
+def other(register, monkeypatch) -> EnvironmentRef:
+    """A second environment, with one place."""
+    spec = EnvironmentSpec(EnvironmentId("test/other-v0"), Counted, (), "", False, 1)
+    monkeypatch.setitem(environments._known, spec.id, spec)
+    return EnvironmentRef(spec.id)
+
+
+async def test_deadlock_over_two_environments_is_found(register, other):
+    register(Counted, max_live=1)
+    pool = EnvironmentPool(wait_s=60)
+    a, b = rollout("a"), rollout("b")
+    with anyio.fail_after(5):
+        async with pool.lease(REF, holder=a), pool.lease(other, holder=b), anyio.create_task_group() as tasks:
+            tasks.start_soon(lease, pool, other, rollout("a/0", "a"))
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(Fault, match="'test/it-v0' has max_live=1, and the rollouts that hold"):
+                await lease(pool, REF, rollout("b/0", "b"))
+            tasks.cancel_scope.cancel()
+
+
+async def test_wait_behind_a_rollout_that_can_end_is_no_deadlock(register, other):
+    """Whoever holds the first place waits for the second, whose holder waits for nobody."""
+    register(Counted, max_live=1)
+    pool = EnvironmentPool(wait_s=60)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks, pool.lease(other, holder=rollout("free")):
+            tasks.start_soon(parent_of, pool, REF, other)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(lease, pool, REF, rollout("b/0", "b"))
+            await anyio.wait_all_tasks_blocked()
+    assert Counted.alive == 0
+
+
+async def parent_of(pool: EnvironmentPool, own: EnvironmentRef, childs: EnvironmentRef) -> None:
+    async with pool.lease(own, holder=rollout("a")):
+        await lease(pool, childs, rollout("a/0", "a"))
+
+
+async def lease(pool: EnvironmentPool, ref: EnvironmentRef, holder: Holder) -> None:
+    async with pool.lease(ref, holder=holder):
+        pass

@@ -1,15 +1,18 @@
 """A program outside opens a rollout, acts in it and finishes it."""
 
+from functools import partial
+
 import anyio
 import pytest
 from httpx import ASGITransport, AsyncClient
 from openai import AsyncOpenAI
 
 from envhub.agents.external import ExternalAgent
+from envhub.contracts.context import Budget
 from envhub.contracts.environment import Observation, StepResult
 from envhub.contracts.messages import Message
 from envhub.contracts.policy import Action
-from envhub.errors import Truncated
+from envhub.errors import Boundary, Fault, Truncated
 from envhub.gateway.app import create_app
 
 pytestmark = pytest.mark.anyio
@@ -92,6 +95,51 @@ async def test_a_rollout_that_does_not_start_in_time_is_cancelled(gateway, monke
     assert gateway.run.cancelled.is_set()
 
 
+async def test_waiting_for_room_in_the_run_has_the_same_deadline(gateway, monkeypatch):
+    monkeypatch.setattr("envhub.gateway.control.OPEN_S", 0.05)
+
+    async def full(environment, task):
+        await anyio.sleep_forever()
+
+    app = create_app(gateway.sessions, open_rollout=full)
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://127.0.0.1") as http:
+        with anyio.fail_after(10):
+            answer = await http.post(OPEN, json=SUM)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+async def test_a_client_that_leaves_before_its_rollout_starts_has_it_cancelled(gateway, switch):
+    opened = anyio.Event()
+
+    async def never(environment, task):
+        opened.set()
+        return gateway.run
+
+    switch.app = create_app(gateway.sessions, open_rollout=never)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(gateway.http.post, OPEN, json=SUM))
+        await opened.wait()
+        tasks.cancel_scope.cancel()
+    with anyio.fail_after(10):
+        await gateway.run.cancelled.wait()
+
+
+@pytest.mark.parametrize(
+    ("host", "base_url"),
+    [
+        ("gateway.example:8601", "http://gateway.example:8601/v1"),
+        ("[2001:db8::7]:8601", "http://[2001:db8::7]:8601/v1"),
+        ("user@evil/path?", None),
+        ("", None),
+    ],
+)
+async def test_the_base_url_is_the_one_that_the_program_used(gateway, host, base_url):
+    app = create_app(gateway.sessions, control_token="t", open_rollout=gateway.run.open)
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://x") as http:
+        answer = await http.post(OPEN, json=SUM, headers={"authorization": "Bearer t", "host": host})
+    assert answer.json()["base_url"] == (base_url or gateway.endpoint.url)
+
+
 @pytest.mark.parametrize("unset", [None, ""])
 @pytest.mark.parametrize(
     ("client", "host", "headers", "status"),
@@ -143,6 +191,7 @@ class AskedContext:
     """A context whose endpoint is answered at once."""
 
     url = key = ""
+    budget = Budget(turns=1, tokens=1, seconds=60.0)
 
     def endpoint(self):
         return self
@@ -167,3 +216,20 @@ async def test_the_external_agent_tells_of_a_truncated_episode():
     environment = OneStep(StepResult(truncated=True))
     with pytest.raises(Truncated, match="environment"):
         await ExternalAgent().run(environment, Observation((Message.user("2 + 2"),)), AskedContext())
+
+
+class UnansweredContext(AskedContext):
+    """A context whose program outside is gone."""
+
+    budget = Budget(turns=1, tokens=1, seconds=0.05)
+
+    async def ask(self, messages):
+        await anyio.sleep_forever()
+
+
+async def test_a_program_that_never_answers_is_a_fault_before_the_rollouts_deadline():
+    environment = OneStep(StepResult(terminated=True))
+    with anyio.fail_after(10), pytest.raises(Fault, match=r"no answer from outside within 0\.045 s") as caught:
+        await ExternalAgent().run(environment, Observation((Message.user("2 + 2"),)), UnansweredContext())
+    assert caught.value.boundary is Boundary.GATEWAY
+    assert environment.actions == []

@@ -360,12 +360,14 @@ async def test_what_a_judge_asks_of_the_policy_is_recorded_and_does_not_train() 
 
 
 async def test_a_sandbox_is_back_before_its_rollout_has_ended() -> None:
-    async with Pool(FakeBackend(), max_live=1) as pool, open_scripted_run(step, sandboxes=pool) as run:
+    backend = FakeBackend()
+    async with Pool(backend, max_live=1) as pool, open_scripted_run(step, sandboxes=pool) as run:
         live_at_end: list[int] = []
         run.recorder.listen(lambda event: live_at_end.append(pool.live) if isinstance(event, RolloutEnded) else None)
         group = request("test/branching-v0")
         await run.play(replace(group, rollout=replace(group.rollout, task=branching_task((), sandbox=True))))
     assert live_at_end == [0]
+    assert [sandbox.ended for sandbox in backend.made] == [1]  # the agent's processes, before anything was judged
 
 
 async def test_a_group_is_handed_on_only_when_its_events_are_durable() -> None:

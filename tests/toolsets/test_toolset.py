@@ -1,5 +1,8 @@
+import sys
 import threading
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import anyio
@@ -7,10 +10,13 @@ import pytest
 
 from envhub.contracts.messages import ToolCall
 from envhub.contracts.toolset import ToolResult
-from envhub.errors import SandboxFault, Truncated, UsageError
+from envhub.errors import SandboxFault, ToolFault, Truncated, UsageError
 from envhub.toolsets import Toolset, tool
+from envhub.toolsets.threads import Threads
+from envhub.toolsets.tool import Tool
 
 pytestmark = pytest.mark.anyio
+TOOL_MODULE = sys.modules[Tool.__module__]  # its name in the package is the decorator's
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +185,51 @@ async def test_hanging_tools_are_stopped_and_the_loop_stays_free():
                 assert result == ToolResult(f"{name}: stopped: it took longer than 0.05 s", is_error=True)
     finally:
         release.set()
+
+
+@pytest.fixture
+async def no_thread(monkeypatch) -> AsyncIterator[threading.Event]:
+    """The only thread of tools is held by a call that hangs until the event is set."""
+    threads, release = Threads("test", 1), threading.Event()
+    monkeypatch.setattr(TOOL_MODULE, "TOOL_THREADS", threads)
+    hanging = await threads.start(partial(release.wait, 30))
+    yield release
+    release.set()
+    await hanging
+
+
+class Quick(Toolset):
+    """One sync tool, and one that needs no thread."""
+
+    @tool(timeout_s=0.2)
+    def now(self) -> str:
+        return "now"
+
+    @tool(timeout_s=0.2)
+    async def soon(self) -> str:
+        return "soon"
+
+
+async def test_wait_for_a_thread_is_no_part_of_a_tools_time(no_thread):
+    results = []
+
+    async def ask() -> None:
+        results.append(await Quick().call(ToolCall("1", "now")))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await anyio.sleep(0.4)  # longer than the tool's timeout
+            no_thread.set()
+    assert results == [ToolResult("now")]
+
+
+async def test_no_thread_in_time_is_a_fault_and_never_told_to_the_model(no_thread, monkeypatch):
+    monkeypatch.setattr(TOOL_MODULE, "PLACE_S", 0.05)
+    with pytest.raises(ToolFault, match=r"tool 'now' got no thread within 0\.05 s") as caught:
+        await Quick().call(ToolCall("1", "now"))
+    assert caught.value.retryable
+    assert await Quick().call(ToolCall("2", "soon")) == ToolResult("soon")
 
 
 def test_tool_without_a_hint_is_refused_when_the_class_is_defined():

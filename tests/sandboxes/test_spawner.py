@@ -1,0 +1,34 @@
+"""A start that fails half-way leaves nothing open and nothing running."""
+
+import errno
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import psutil
+import pytest
+
+from sandboxes.spawner import Launch, Spawner
+
+pytestmark = pytest.mark.anyio
+
+
+def refuse(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("step", ["socket.socketpair", "os.pipe", "subprocess.Popen", "os.pidfd_open"])
+async def test_start_that_runs_out_of_descriptors_leaves_nothing(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawner = Spawner()
+    await spawner.run(open_descriptors)  # its thread runs
+    before = open_descriptors()
+    launch = Launch(("sleep", "60"), "/bin/sleep", fds=(os.memfd_create("passed on"), os.memfd_create("too")))
+    monkeypatch.setattr(step, refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        await spawner.start(lambda: launch)
+    assert open_descriptors() == before
+    assert not psutil.Process().children()

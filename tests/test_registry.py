@@ -1,0 +1,48 @@
+"""What is registered, and what is refused with a reason."""
+
+import sys
+from importlib.metadata import EntryPoint
+from types import ModuleType
+
+import pytest
+
+from envhub.errors import UsageError
+from envhub.registry import Registry, environment
+
+
+@pytest.fixture
+def plug_in(monkeypatch):
+    """A module with a function `thing`, to which the entry point test/other-v0 of every kind leads."""
+    module = ModuleType("envhub_test_plug_in")
+    module.thing = lambda: None
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    point = EntryPoint("test/other-v0", f"{module.__name__}:thing", "test")
+    monkeypatch.setattr("envhub.registry.entry_points", lambda group: [point])
+    return module
+
+
+def test_entry_point_that_registers_another_name_is_told_with_the_way_out(plug_in):
+    kind = Registry("environment", "test", decorator="@envhub.environment")
+    with pytest.raises(UsageError) as caught:
+        kind.get("test/other-v0")
+    assert str(caught.value) == (
+        "entry point 'test/other-v0' loads envhub_test_plug_in:thing, which registers no environment 'test/other-v0'; "
+        "decorate it with @envhub.environment('test/other-v0')"
+    )
+
+
+def test_environments_are_registered_by_their_decorator_alone(plug_in):
+    from envhub.registry import environments
+
+    with pytest.raises(UsageError, match="which registers no environment 'test/other-v0'"):
+        environments.get("test/other-v0")
+
+
+def test_entry_point_of_other_kinds_is_the_thing_itself(plug_in):
+    assert Registry("agent", "test").get("test/other-v0") is plug_in.thing
+
+
+@pytest.mark.parametrize("max_live", [0, -1])
+def test_cap_below_one_is_refused_when_the_environment_is_registered(max_live):
+    with pytest.raises(UsageError, match=rf"max_live of environment 'test/none-v0' is {max_live}; it must be at least"):
+        environment("test/none-v0", tasks=[], max_live=max_live)

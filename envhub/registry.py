@@ -28,10 +28,11 @@ class Registry(Generic[T]):
     """Things of one kind by name. An entry point is imported when its name is first asked for, and its failure to
     import is the caller's error, not a warning."""
 
-    def __init__(self, kind: str, group: str, *, hint: str = "") -> None:
+    def __init__(self, kind: str, group: str, *, hint: str = "", decorator: str = "") -> None:
         self.kind = kind
         self._group = group
         self._hint = hint
+        self._decorator = decorator  # which alone registers things of this kind; "": an entry point is the thing itself
         self._known: dict[str, T] = {}
 
     def register(self, name: str, thing: T) -> None:
@@ -46,6 +47,7 @@ class Registry(Generic[T]):
         """
         Raises:
             UnknownName: with the nearest names.
+            UsageError: its entry point loads something that does not register the name.
         """
         if name not in self._known:
             self._load(name)
@@ -63,7 +65,13 @@ class Registry(Generic[T]):
         if point is None:
             raise UnknownName.of(self.kind, name, self.names(), self._hint)
         thing = point.load()
-        self._known.setdefault(name, thing)  # unless its module registered it by a decorator
+        if not self._decorator:
+            self._known.setdefault(name, thing)  # unless its module registered it
+        elif name not in self._known:
+            raise UsageError(
+                f"entry point '{name}' loads {point.value}, which registers no {self.kind} '{name}'; "
+                f"decorate it with {self._decorator}('{name}')"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +103,9 @@ class EnvironmentSpec:
 
 
 EngineFactory: TypeAlias = Callable[[EngineOptions], Model]
-environments: Registry[EnvironmentSpec] = Registry("environment", "envhub.environments", hint="envhub env list")
+environments: Registry[EnvironmentSpec] = Registry(
+    "environment", "envhub.environments", hint="envhub env list", decorator="@envhub.environment"
+)
 engines: Registry[EngineFactory] = Registry("engine", "envhub.engines")
 judges: Registry[Judge | RewardFunction] = Registry("judge", "envhub.judges")
 agents: Registry[Callable[[], Agent]] = Registry("agent", "envhub.agents")
@@ -106,10 +116,12 @@ def environment(id: str, *, tasks: Tasks, needs_sandbox: bool = False, max_live:
     """Registers a class or function that makes an Environment, under [namespace/]name-vN, and returns it unchanged.
 
     Raises:
-        UsageError: the id breaks the rule or is taken.
+        UsageError: the id breaks the rule or is taken, or max_live is below 1.
     """
     if not ID_RULE.fullmatch(id):
         raise UsageError(f"environment id '{id}' must read [namespace/]name-vN, like demo/sums-v0")
+    if max_live is not None and max_live < 1:
+        raise UsageError(f"max_live of environment '{id}' is {max_live}; it must be at least 1, or None for no cap")
 
     def register(factory: F) -> F:
         description = cleandoc(factory.__doc__ or "").partition("\n")[0]  # its own: never one that a class inherits

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from envhub.contracts.score import JudgeInput, Score
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
     from envhub.contracts.context import Context
 
 RewardFunction: TypeAlias = Callable[[JudgeInput], Score | float]  # pure and picklable
@@ -16,3 +18,8 @@ class Judge(Protocol):
 
     async def score(self, input: JudgeInput, ctx: "Context") -> Score:
         """Raises whatever went wrong: that is a Failure("judge"), never a reward of 0."""
+
+
+def is_judge(judge: Judge | RewardFunction) -> "TypeIs[Judge]":
+    """Whether it is asked by its `score`, also where it can be called as well; all others are reward functions."""
+    return hasattr(judge, "score")

@@ -4,12 +4,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import NoReturn, cast
+from typing import NoReturn
 
 from envhub.contracts.context import Budget, Endpoint
 from envhub.contracts.environment import Environment, Observation, StepResult
 from envhub.contracts.ids import PolicyId, RolloutId
-from envhub.contracts.judge import Judge, RewardFunction
+from envhub.contracts.judge import Judge, RewardFunction, is_judge
 from envhub.contracts.messages import Message
 from envhub.contracts.outcome import Outcome
 from envhub.contracts.policy import Action, Policy
@@ -145,7 +145,7 @@ async def score(judge: Judge | RewardFunction | None, input: JudgeInput, ctx: St
     """
     if judge is None:
         return Score(input.episode_return)
-    if hasattr(judge, "score"):
-        return await cast("Judge", judge).score(input, ctx)
+    if is_judge(judge):
+        return await judge.score(input, ctx)
     given = judge(input)
     return given if isinstance(given, Score) else Score(float(given))

@@ -43,7 +43,7 @@ class CallResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._call)
-            tasks.start_soon(_cancel_when_left, receive, tasks.cancel_scope)
+            tasks.start_soon(cancel_when_left, receive, tasks.cancel_scope)
             await self._keep_alive(send)
             tasks.cancel_scope.cancel()
         if self._action is not None:
@@ -74,7 +74,8 @@ class CallResponse(Response):
         await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-async def _cancel_when_left(receive: Receive, call: anyio.CancelScope) -> None:
+async def cancel_when_left(receive: Receive, call: anyio.CancelScope) -> None:
+    """Waits for the client to hang up, then cuts the call. The request's body must have been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
     call.cancel()

@@ -5,13 +5,20 @@ finish {"answer": "4"}, with that key           -> {"rollout_id", "status", "rew
 """
 
 import hmac
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import anyio
 import msgspec
 from fastapi import APIRouter, Request, Response
+from starlette.types import Receive
 
+from envhub.contracts.context import Endpoint
 from envhub.contracts.messages import JsonObject
 from envhub.contracts.outcome import Outcome
+from envhub.errors import EnvhubError
+from envhub.gateway.call_response import cancel_when_left
 from envhub.gateway.desk import OpenedRollout, OpenRollout, Question
 from envhub.gateway.dialects.openai_chat import message_json
 from envhub.gateway.errors import ApiError
@@ -19,8 +26,10 @@ from envhub.gateway.http import bearer, json_response, read_json
 from envhub.gateway.sessions import Sessions
 from envhub.http_server import is_loopback, names_loopback
 
-OPEN_S = 60.0  # a rollout that has not asked by then, for want of a slot or a sandbox, is cancelled
+OPEN_S = 60.0  # a rollout that has not asked by then, for want of room, a slot or a sandbox, is cancelled
+CANCEL_S = 30.0
 PREFIX = "/envhub/v1"
+AUTHORITY = re.compile(r"([\w.-]+|\[[\da-fA-F:.]+\])(:\d{1,5})?", re.ASCII)  # RFC 3986 3.2.2, without odd host names
 
 
 class OpenBody(msgspec.Struct):
@@ -44,9 +53,9 @@ def control_router(sessions: Sessions, open_rollout: OpenRollout, *, token: str 
     async def open_session(request: Request) -> Response:
         admit_operator(request, token)
         body = await read_json(request, OpenBody)
-        rollout = await open_rollout(body.environment, body.task)
-        question = await _question(sessions, rollout)
-        return json_response(_opened(rollout, question), status=201)
+        rollout, question = await _open(sessions, open_rollout, body, request.receive)
+        base_url = _base_url(request, question.endpoint)
+        return json_response(_opened(rollout, question, base_url), status=201)
 
     @router.post("/sessions/{rollout_id}/finish")
     async def finish_session(rollout_id: str, request: Request) -> Response:
@@ -82,17 +91,52 @@ def _is_local(request: Request) -> bool:
     return named and request.client is not None and is_loopback(request.client.host)
 
 
-async def _question(sessions: Sessions, rollout: OpenedRollout) -> Question:
-    question = None
-    with anyio.move_on_after(OPEN_S) as waiting:
-        question = await sessions.desk.meet(rollout)
-    if waiting.cancelled_caught:
-        await rollout.cancel()
-        message = f"rollout '{rollout.rollout_id}' did not start within {OPEN_S:g} s; the run is busy"
-        raise ApiError(503, "busy", message, retryable=True)
-    if question is None:
-        raise _never_asked(await rollout.outcome())
-    return question
+async def _open(
+    sessions: Sessions, open_rollout: OpenRollout, body: OpenBody, receive: Receive
+) -> tuple[OpenedRollout, Question]:
+    """A rollout and what it asks. One that does not ask in time, or whose client hangs up first, is cancelled.
+
+    Raises:
+        ApiError: it did not start in time, or ended before it asked.
+        UsageError: no such environment or task.
+    """
+    with anyio.move_on_after(OPEN_S):
+        async with _until_left(receive):
+            rollout = await open_rollout(body.environment, body.task)
+            async with _cancelled_unless_met(rollout):
+                question = await sessions.desk.meet(rollout)
+            if question is None:
+                raise _never_asked(await rollout.outcome())
+            return rollout, question
+    message = f"no rollout of '{body.environment}' started within {OPEN_S:g} s; the run is busy"
+    raise ApiError(503, "busy", message, retryable=True)  # also where the client has left: nobody reads it
+
+
+@asynccontextmanager
+async def _until_left(receive: Receive) -> AsyncIterator[None]:
+    """Cuts the block when the client hangs up. Its own errors come out as they are, in no group."""
+    refused: EnvhubError | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(cancel_when_left, receive, tasks.cancel_scope)
+        try:
+            yield
+        except EnvhubError as error:
+            refused = error
+        tasks.cancel_scope.cancel()
+    if refused is not None:
+        raise refused
+
+
+@asynccontextmanager
+async def _cancelled_unless_met(rollout: OpenedRollout) -> AsyncIterator[None]:
+    met = False
+    try:
+        yield
+        met = True
+    finally:
+        if not met:
+            with anyio.move_on_after(CANCEL_S, shield=True):
+                await rollout.cancel()
 
 
 def _never_asked(outcome: Outcome) -> ApiError:
@@ -102,10 +146,16 @@ def _never_asked(outcome: Outcome) -> ApiError:
     return ApiError(503 if retryable else 500, "rollout_failed", message, retryable=retryable)
 
 
-def _opened(rollout: OpenedRollout, question: Question) -> JsonObject:
+def _base_url(request: Request, endpoint: Endpoint) -> str:
+    """The gateway under the name by which the program reached it: the address it listens on may be 0.0.0.0."""
+    host = request.headers.get("host", "")
+    return f"{request.url.scheme}://{host}/v1" if AUTHORITY.fullmatch(host) else endpoint.url
+
+
+def _opened(rollout: OpenedRollout, question: Question, base_url: str) -> JsonObject:
     return {
         "rollout_id": rollout.rollout_id,
-        "base_url": question.endpoint.url,
+        "base_url": base_url,
         "api_key": question.endpoint.key,
         "messages": [message_json(message) for message in question.messages],
     }

@@ -1,7 +1,8 @@
 """Sessions: which key acts for which rollout.
 
-Invariants: a key opens one rollout and only until its endpoint closes; a call never outlives its session; keys are kept
-as digests, so that none can be logged.
+Invariants: a key opens one rollout and only until its endpoint closes; what is in flight then is cancelled, and no call
+is answered after its session ended, not even one that takes longer than GRACE_S to clean up; keys are kept as digests,
+so that none can be logged.
 """
 
 import hmac
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -50,13 +52,15 @@ class Session:
             self._calls.add(call)
             try:
                 with boundary(Boundary.POLICY):
-                    return await self._policy.act(input)
+                    action = await self._policy.act(input)
+                if not self._ended:
+                    return action
             finally:
                 self._leave(call)
         raise self._over()
 
     async def end(self) -> None:
-        """Cancels what is in flight and waits until it is gone."""
+        """Cancels what is in flight and waits until it is gone, for GRACE_S at most."""
         self._ended = True
         for call in self._calls:
             call.cancel()
@@ -85,7 +89,7 @@ class Sessions:
 
     def __init__(self, base_url: str, *, max_calls: int = MAX_CALLS) -> None:
         self.desk = Desk()
-        self._url = f"{base_url}/v1"
+        self._url = f"{_reachable(base_url)}/v1"
         self._max_calls = max_calls
         self._open: dict[str, tuple[bytes, Session]] = {}  # by the public half of the key; digests of the whole
 
@@ -121,6 +125,15 @@ class _Endpoint:
 
     async def ask(self, messages: Sequence[Message]) -> str:
         return await self.desk.ask(self.rollout_id, self, messages)
+
+
+def _reachable(url: str) -> str:
+    """The URL as programs of this machine reach it: a listener on all addresses has none that one can connect to."""
+    parts = urlsplit(url)
+    if parts.hostname in (None, "0.0.0.0", "::"):
+        loopback = "[::1]" if parts.hostname == "::" else "127.0.0.1"
+        return f"{parts.scheme}://{loopback}:{parts.port}"
+    return url
 
 
 def unknown_key() -> ApiError:

@@ -8,6 +8,7 @@ import anyio
 
 from envhub.contracts.events import RolloutStarted
 from envhub.contracts.outcome import Failure, Outcome, Status
+from envhub.contracts.sandbox import Holder
 from envhub.contracts.score import Score
 from envhub.errors import Boundary, Fault, Truncated, boundary
 from envhub.registry import agents, judges
@@ -60,8 +61,10 @@ async def _played(live: LiveRollout) -> tuple[str, Score]:
     """Acts and is judged, in one environment; returns what truncated it ("" for nothing) and its score."""
     request = live.start.request
     with boundary(Boundary.OPERATOR):
-        environments = live.platform.environments
-        async with live.leases, environments.lease(request.environment, waiting=live.slot.lend) as environment:
+        lease = live.platform.environments.lease(
+            request.environment, waiting=live.slot.lend, holder=Holder(live.id, live.ancestors)
+        )
+        async with live.leases, lease as environment:
             truncated_by = await _acted(live, RecordedEnvironment(environment, live))
             await live.end_processes()
             live.clock = EpisodeClock(request.limits.deadline_s)

@@ -30,8 +30,9 @@ class OutsideRollout:
         return self.group.outcomes.get(0) or Outcome(self.rollout_id, Status.CANCELLED)
 
     async def cancel(self) -> None:
-        """Ends it, since nobody will answer."""
-        await self.manager.cancel(self.group.id)
+        """Ends it, since nobody will answer. Nothing, where it has ended by itself."""
+        if not self.group.ended.is_set():
+            await self.manager.cancel(self.group.id)
 
 
 @dataclass(frozen=True, slots=True)

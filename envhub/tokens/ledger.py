@@ -4,6 +4,7 @@ import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import is_not
 from typing import TypeAlias
 
 import numpy as np
@@ -98,7 +99,7 @@ class Ledger:
         self._roots: dict[RootKey, _Node] = {}
         self._turns: dict[int, tuple[_Recorded, _Node]] = {}
         self._newest: dict[PolicyId, int] = {}
-        self._tools: tuple[Sequence[ToolSpec], str] = ((), "[]")
+        self._tools: tuple[tuple[ToolSpec, ...], str] = ((), "[]")
 
     def prepare(
         self, policy_id: PolicyId, renderer: ChatRenderer, messages: Sequence[Message], tools: Sequence[ToolSpec]
@@ -158,10 +159,10 @@ class Ledger:
         return any(node.find(message) for message in messages[:1] for node in others)
 
     def _tools_key(self, tools: Sequence[ToolSpec]) -> str:
-        known, key = self._tools
-        if tools is not known:
+        known, key = self._tools  # of the last call, which mostly had the very same specs
+        if len(tools) != len(known) or any(map(is_not, tools, known)):
             key = json.dumps([describe(tool) for tool in tools], sort_keys=True, default=dict)
-            self._tools = (tools, key)
+            self._tools = (tuple(tools), key)
         return key
 
 

@@ -6,7 +6,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
@@ -29,11 +29,15 @@ class Threads:
 
     async def run(self, function: Callable[[], T]) -> T:
         """What `function` returned or raised. A cancelled caller leaves at once; the thread ends when it ends."""
+        return await (await self.start(function))
+
+    async def start(self, function: Callable[[], T]) -> Awaitable[T]:
+        """The call once it has a place and runs: waiting for a place is no part of the time that a call takes."""
         limiter = self._limiter()
         call = _Call(function, limiter)
         await limiter.acquire_on_behalf_of(call)
         call.start(f"envhub-{self._name}")
-        return await call.result
+        return call.result
 
     def _limiter(self) -> CapacityLimiter:
         limiter = self._limiters.get(None)

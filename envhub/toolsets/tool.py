@@ -1,7 +1,7 @@
 """@tool: makes a method of a Toolset callable by a model; Tool: one such method, with its schema and its limits."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from inspect import iscoroutinefunction
@@ -12,7 +12,7 @@ import msgspec
 
 from envhub.contracts.messages import JsonObject
 from envhub.contracts.toolset import ToolResult, ToolSpec
-from envhub.errors import Boundary, Fault, UsageError, boundary
+from envhub.errors import Boundary, Fault, ToolFault, UsageError, boundary
 from envhub.toolsets.docstring import Docstring
 from envhub.toolsets.signature import BadArguments, Signature
 from envhub.toolsets.threads import Threads
@@ -21,6 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 MARK = "__envhub_tool__"
 TOOL_THREADS = Threads("tools", 64)
+PLACE_S = 60.0  # that a sync call waits for a thread, before its own timeout starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +91,31 @@ class Tool:
             given = self.signature.check(arguments)
         except BadArguments as error:
             return self._error(str(error))
-        result: ToolResult | None = None
-        with anyio.move_on_after(self.limits.timeout_s):
-            result = await self._run(toolset, given)
-        return result or self._error(f"stopped: it took longer than {self.limits.timeout_s:g} s")
-
-    async def _run(self, toolset: object, arguments: dict[str, object]) -> ToolResult:
-        call = partial(self.function, toolset, **arguments)
         try:
             with boundary(Boundary.TOOL):
-                value = await call() if iscoroutinefunction(self.function) else await TOOL_THREADS.run(call)
-                return self._result(value)
+                return await self._run(partial(self.function, toolset, **given))
         except Fault as fault:
             if not _own_mistake(fault):
                 raise
             return self._error(fault.message)
+
+    async def _run(self, function: Callable[[], Any]) -> ToolResult:
+        running = function() if iscoroutinefunction(self.function) else await self._start(function)
+        with anyio.move_on_after(self.limits.timeout_s):
+            return self._result(await running)
+        return self._error(f"stopped: it took longer than {self.limits.timeout_s:g} s")
+
+    async def _start(self, function: Callable[[], object]) -> Awaitable[object]:
+        """The call in its thread. That other calls hold all threads is not the tool's doing, so no observation."""
+        try:
+            with anyio.fail_after(PLACE_S):
+                return await TOOL_THREADS.start(function)
+        except TimeoutError:
+            message = (
+                f"tool '{self.spec.name}' got no thread within {PLACE_S:g} s: calls that do not return hold them all; "
+                "let sync tools give up by themselves, or make them async"
+            )
+            raise ToolFault(message, retryable=True) from None
 
     def _result(self, value: object) -> ToolResult:
         if isinstance(value, ToolResult):

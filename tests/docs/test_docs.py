@@ -47,6 +47,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory with the docs at hand, and a registry of its own."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").symlink_to(ROOT / "docs")
+    for name in environments.names():  # those of entry points register themselves once, when they are first asked for
+        environments.get(name)
     monkeypatch.setattr(environments, "_known", dict(environments._known))
     return tmp_path
 

@@ -96,7 +96,7 @@ def _check_exposure(host: str, token: str | None, tls: ServerTls | None) -> None
         return
     missing = " and ".join(name for name, given in (("a token", token), ("TLS", tls)) if not given)
     raise UsageError(
-        f"feed host '{host}' can be reached from other machines but {missing} is missing; "
+        f"feed host '{host}' can be reached from outside, which needs {missing}; "
         "give both, or bind 127.0.0.1 and tunnel to it"
     )
 

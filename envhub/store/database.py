@@ -47,7 +47,7 @@ class Database:
         self.read_only = read_only
         self._engine = _engine(path, read_only=read_only)
         self._writer = anyio.Lock()
-        self._connections = anyio.Semaphore(CONNECTIONS)
+        self._readers = anyio.Semaphore(CONNECTIONS - 1)  # one is the writer's alone: who looks must not stall a run
         self._closed = False
 
     @asynccontextmanager
@@ -57,7 +57,7 @@ class Database:
         Raises:
             StoreError: the store is closed, or the database failed.
         """
-        async with self._transaction(self._engine) as connection:
+        async with self._readers, self._transaction(self._engine) as connection:
             yield connection
 
     @asynccontextmanager
@@ -76,20 +76,19 @@ class Database:
         """Waits for the transactions that are going on. Idempotent."""
         async with self._writer, AsyncExitStack() as stack:
             self._closed = True
-            for _ in range(CONNECTIONS):
-                await stack.enter_async_context(self._connections)
+            for _ in range(CONNECTIONS - 1):
+                await stack.enter_async_context(self._readers)
             with anyio.CancelScope(shield=True):
                 await self._engine.dispose()
 
     @asynccontextmanager
     async def _transaction(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-        async with self._connections:
-            if self._closed:
-                raise StoreError(f"store '{self.path}' is closed; open it again")
-            # Shielded: a driver's call that is cancelled half-way leaves its connection unusable; none takes long.
-            with anyio.CancelScope(shield=True), _errors(self.path):
-                async with engine.begin() as connection:
-                    yield connection
+        if self._closed:
+            raise StoreError(f"store '{self.path}' is closed; open it again")
+        # Shielded: a driver's call that is cancelled half-way leaves its connection unusable; none takes long.
+        with anyio.CancelScope(shield=True), _errors(self.path):
+            async with engine.begin() as connection:
+                yield connection
 
 
 def database_path(url_or_path: str) -> Path:

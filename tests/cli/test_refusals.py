@@ -32,7 +32,7 @@ REFUSED = {
     "run envhub/arithmetic-v0 --weights absent.gguf": "no weights file 'absent.gguf'",
     "run envhub/arithmetic-v0 --weights text.gguf": "'text.gguf' starts with b'just', a GGUF file with b'GGUF'",
     f"{ARITHMETIC} --feed 8602": "address '8602' must read HOST:PORT",
-    f"{ARITHMETIC} --feed 0.0.0.0:0": "host '0.0.0.0' can be reached from outside",
+    f"{ARITHMETIC} --feed 0.0.0.0:0": "feed host '0.0.0.0' can be reached from outside",
     f"{ARITHMETIC} --trainer no-such-program": "no program 'no-such-program' was found",
     f"{ARITHMETIC} --trainer '": "trainer ''' is no command (No closing quotation)",
     f"{ARITHMETIC} --database text.gguf": "database 'text.gguf' failed: file is not a database",
@@ -92,7 +92,8 @@ def port_in_use() -> Iterator[int]:
 def test_a_port_in_use_is_refused(envhub: Command, tmp_path: Path, port_in_use: int, arguments: tuple[str, ...]):
     answer = envhub(*[argument.format(port=port_in_use) for argument in arguments])
     assert answer.code == 2
-    assert f"port {port_in_use} of 127.0.0.1 is in use" in answer.err
+    assert str(port_in_use) in answer.err
+    assert "in use; choose another" in answer.err.replace(")", "")
     assert not runs(tmp_path / "envhub.db")
 
 

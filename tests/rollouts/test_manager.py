@@ -109,8 +109,8 @@ async def test_a_task_that_holds_no_data_is_refused_before_it_is_submitted() -> 
 async def test_waiting_for_a_sandbox_is_not_the_episodes_time() -> None:
     async with Pool(FakeBackend(), max_live=1) as pool, open_scripted_run(step, sandboxes=pool) as run:
         task = branching_task((), sandbox=True)
-        task = replace(task, metadata={**task.metadata, "work_s": 0.1})
-        group = request("test/branching-v0", k=4, limits=Limits(deadline_s=0.25))
+        task = replace(task, metadata={**task.metadata, "work_s": 0.25})
+        group = request("test/branching-v0", k=4, limits=Limits(deadline_s=0.8))
         outcomes = await run.play(replace(group, rollout=replace(group.rollout, task=task)))
     assert [outcome.status for outcome in outcomes] == [Status.COMPLETED] * 4
 

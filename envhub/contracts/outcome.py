@@ -47,7 +47,7 @@ class Outcome:
     score: Score | None = None
     failure: Failure | None = None
     truncated_by: str = ""  # length, turns, context, deadline, budget, environment
-    response: str = ""  # the text of the last assistant message
+    response: str = ""  # the text of the agent's last message
     usage: Usage = Usage()
     children: tuple["Outcome", ...] = ()  # in the order of their ids; their rows travel with the root's
 

@@ -1,7 +1,7 @@
 """Score and JudgeInput: what a judge gives and what it is given."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from envhub.contracts.messages import Message, Role
@@ -29,6 +29,11 @@ class Score:
         object.__setattr__(self, "durations", {name: float(part) for name, part in self.durations.items()})
 
 
+def last_response(messages: Sequence[Message]) -> str:
+    """The text of the last assistant message; empty where there is none."""
+    return next((message.content for message in reversed(messages) if message.role is Role.ASSISTANT), "")
+
+
 def _finite(name: str, value: float) -> float:
     try:
         number = float(value)
@@ -48,11 +53,9 @@ class JudgeInput:
     episode_return: float = 0.0  # sum of the rewards of all steps
     truncated_by: str = ""
     info: Mapping[str, object] = field(default_factory=dict)  # of the last step
+    given: int = 0  # messages that the agent was given before it acted; an assistant's among them are examples
 
     @property
     def response(self) -> str:
-        """The text of the last assistant message; empty where there is none."""
-        for message in reversed(self.messages):
-            if message.role is Role.ASSISTANT:
-                return message.content
-        return ""
+        """The text of the agent's last message; empty where it wrote none."""
+        return last_response(self.messages[self.given :])

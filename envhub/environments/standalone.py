@@ -99,6 +99,7 @@ class StandaloneEpisode:
         self.score, self._return = None, 0.0
         observation = await self.environment.reset(task, seed=seed, ctx=self._context)
         self.messages = list(observation.messages)
+        self._given = len(self.messages)
         return observation
 
     async def step(self, message: Message) -> StepResult:
@@ -133,6 +134,7 @@ class StandaloneEpisode:
             episode_return=self._return,
             truncated_by="environment" if last.truncated else "",
             info=last.info,
+            given=self._given,
         )
         return await score(self.environment.judge, input, self._context)
 

@@ -190,6 +190,7 @@ class DeliveryQueue:
         lease_id = LeaseId(f"{group.group_id}@{count}")
         delivery = Delivery(lease_id, group, count, self._clock() + self._lease_s)
         self._leased[lease_id] = _Leased(delivery, consumer, ready.failed)
+        self._dismissed.discard(consumer)  # it works again
         self._recorder.emit(
             GroupLeased(group.run_id, self._clock(), group.group_id, lease_id, consumer, count, delivery.deadline)
         )

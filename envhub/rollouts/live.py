@@ -15,7 +15,7 @@ from envhub.contracts.messages import Message
 from envhub.contracts.outcome import Failure, Outcome, Status, Usage
 from envhub.contracts.policy import Action
 from envhub.contracts.sandbox import Holder, Sandbox, SandboxSpec
-from envhub.contracts.score import JudgeInput, Score
+from envhub.contracts.score import JudgeInput, Score, last_response
 from envhub.contracts.step import Step
 from envhub.contracts.task import Task
 from envhub.contracts.turn import Turn
@@ -50,6 +50,7 @@ class LiveRollout:
     ledger: Ledger = field(default_factory=Ledger)
     turns: list[Turn] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
+    given: int = 0  # of them, by the environment before the agent acted
     children: dict[int, Outcome] = field(default_factory=dict)  # by ordinal; those that ended
     usage: Usage = Usage()
     episode_return: float = 0.0
@@ -95,7 +96,12 @@ class LiveRollout:
 
     def judge_input(self, truncated_by: str) -> JudgeInput:
         return JudgeInput(
-            self.start.request.task, tuple(self.messages), self.episode_return, truncated_by, dict(self.last_info)
+            task=self.start.request.task,
+            messages=tuple(self.messages),
+            episode_return=self.episode_return,
+            truncated_by=truncated_by,
+            info=dict(self.last_info),
+            given=self.given,
         )
 
     def log(self, message: str, fields: Mapping[str, object]) -> None:
@@ -139,7 +145,7 @@ class LiveRollout:
             score=score,
             failure=failure,
             truncated_by=truncated_by,
-            response=next((turn.response.content for turn in reversed(self.turns)), ""),
+            response=last_response(self.messages[self.given :]),
             usage=self.usage,
             children=tuple(self.children[ordinal] for ordinal in sorted(self.children)),
         )
@@ -180,6 +186,7 @@ class RecordedEnvironment(Environment):
             observation = await self._inner.reset(task, seed=seed, ctx=ctx)
         self.tools = self._inner.tools  # a task may bring tools of its own
         self._live.messages.extend(observation.messages)
+        self._live.given = len(self._live.messages)
         return observation
 
     async def step(self, action: Action) -> StepResult:

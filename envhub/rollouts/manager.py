@@ -157,7 +157,7 @@ class RolloutManager:
                     if member not in group.outcomes:
                         members.start_soon(self._run_member, group, member)
         group.ended.set()
-        if group.scope.cancelled_caught:
+        if group.scope.cancel_called:  # also where all its members had ended in that very moment
             self._platform.recorder.emit(GroupCancelled(self._run_id, time.time(), group.id))
         else:
             await self._hand_on(group)

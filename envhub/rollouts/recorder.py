@@ -1,8 +1,8 @@
 """Recorder: takes events from everywhere at no wait and commits them to the store in batches.
 
 Invariants: events reach the store in the order of `emit`; `flush` returns only when all emitted before it are durable;
-an event is never dropped: a store that fails ends the run. What is buffered is bounded by the live rollouts, each of
-which flushes when it ends.
+an event is never dropped: a store that fails ends the run. What is buffered is bounded by the live rollouts: a
+group flushes before it is handed on.
 """
 
 from collections.abc import AsyncIterator, Callable

@@ -20,6 +20,7 @@ from envhub.contracts.turn import Sampling, Timings
 from envhub.engines.scripted import ScriptInput
 from envhub.errors import Boundary, EngineFault, UnknownName, UsageError
 from envhub.monitor.verify import verify
+from envhub.registry import environments
 from envhub.store import codec
 from envhub.store.memory_store import MemoryTraceStore
 from envhub.testing.fake_sandbox import FakeBackend
@@ -208,6 +209,17 @@ async def test_a_limit_truncates_and_the_rest_is_judged(
     assert outcome.status is Status.TRUNCATED
     assert outcome.score is not None
     assert outcome.usage.sampled_tokens <= limits.max_tokens
+
+
+async def test_an_example_in_the_prompt_is_nobodys_answer() -> None:
+    tasks = environments.get("envhub/arithmetic-v0").load_tasks()
+    same = next(number for number, task in enumerate(tasks) if task.answer == 5)  # like the example's
+    async with open_scripted_run(step, latency_s=5) as run:
+        group = request("envhub/arithmetic-v0", task=same, limits=Limits(deadline_s=0.1))
+        outcome = await only(run, group)
+    assert outcome.truncated_by == "deadline"
+    assert outcome.response == ""
+    assert outcome.reward == 0.0
 
 
 async def test_a_cancelled_group_is_accounted_for_and_frees_its_slots() -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from envhub.contracts.engine import EngineOptions, EngineRequest, Model
 from envhub.contracts.turn import Ids, Sampling
 from envhub.engines.embedded import default_weights, load
-from envhub.engines.gguf_weights import Floats, LlamaWeights, read_weights
+from envhub.engines.in_process.gguf_weights import Floats, LlamaWeights, read_weights
 from envhub.tokens.gguf_tokenizer import open_gguf
 
 ROLLOUTS = 16

@@ -23,7 +23,7 @@ from envhub.contracts.environment import Environment, Observation
 from envhub.contracts.ids import PolicyVersion
 from envhub.contracts.rollout import Limits
 from envhub.contracts.turn import Finish, Sampling
-from envhub.engines.served_model import ServedModel
+from envhub.engines.over_http.served_model import ServedModel
 from envhub.engines.vllm import GENERATE, VllmEngine
 from envhub.gateway.app import create_app
 from envhub.gateway.sessions import Sessions

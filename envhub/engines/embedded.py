@@ -5,11 +5,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from envhub.contracts.engine import EngineOptions, Model
-from envhub.engines.gguf_weights import LlamaWeights, read_weights
-from envhub.engines.in_process import InProcessEngine
-from envhub.engines.kv_cache import KVCache
-from envhub.engines.llama import Llama
-from envhub.engines.products import Products
+from envhub.engines.in_process.engine import InProcessEngine
+from envhub.engines.in_process.gguf_weights import LlamaWeights, read_weights
+from envhub.engines.in_process.kv_cache import KVCache
+from envhub.engines.in_process.llama import Llama
+from envhub.engines.in_process.products import Products
 from envhub.errors import UsageError
 from envhub.tokens.gguf_tokenizer import open_gguf, read_tokenizer
 

@@ -16,10 +16,10 @@ import numpy as np
 from envhub.contracts.engine import EngineChunk, EngineOptions, EngineRequest, Model
 from envhub.contracts.ids import PolicyVersion, derive_seed
 from envhub.contracts.turn import Finish, Sampling
-from envhub.engines.http import HttpServer, decoded
+from envhub.engines.over_http.connection import HttpServer, decoded
+from envhub.engines.over_http.served_model import ServedModel, ask
+from envhub.engines.over_http.server_url import checked_url, key_variable, server_key
 from envhub.engines.request_check import check_request
-from envhub.engines.served_model import ServedModel, ask
-from envhub.engines.server_url import checked_url, key_variable, server_key
 from envhub.errors import EngineFault, UsageError
 
 DEFAULT_URL = "http://127.0.0.1:8080"

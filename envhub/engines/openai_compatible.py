@@ -18,9 +18,9 @@ from envhub.contracts.ids import derive_seed
 from envhub.contracts.messages import JsonObject, JsonValue, Message
 from envhub.contracts.policy import Action, Heard, Policy, PolicyCall, PolicyInput
 from envhub.contracts.turn import Finish, Fork, Sampling, Timings, Turn
-from envhub.engines.http import HttpServer, decoded
-from envhub.engines.openai_messages import Completion, messages_json, tool_json
-from envhub.engines.server_url import checked_url, server_key
+from envhub.engines.over_http.connection import HttpServer, decoded
+from envhub.engines.over_http.openai_messages import Completion, messages_json, tool_json
+from envhub.engines.over_http.server_url import checked_url, server_key
 from envhub.errors import EngineFault, Truncated, UsageError
 
 PATH = "/chat/completions"

@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from envhub.contracts.engine import EngineOptions, Model
 from envhub.contracts.ids import PolicyVersion
 from envhub.engines.embedded import default_weights
-from envhub.engines.gguf_to_hf import hf_config, hf_tensors
-from envhub.engines.gguf_weights import read_weights
-from envhub.engines.in_process import InProcessEngine
-from envhub.engines.torch_check import check_model
-from envhub.engines.torch_decoder import TorchDecoder
-from envhub.engines.torch_slots import TorchCache
+from envhub.engines.in_process.engine import InProcessEngine
+from envhub.engines.in_process.gguf_to_hf import hf_config, hf_tensors
+from envhub.engines.in_process.gguf_weights import read_weights
+from envhub.engines.in_process.torch_check import check_model
+from envhub.engines.in_process.torch_decoder import TorchDecoder
+from envhub.engines.in_process.torch_slots import TorchCache
 from envhub.errors import Boundary, EngineFault, Fault, UsageError, boundary
 from envhub.tokens.gguf_tokenizer import load_tokenizer, open_gguf
 from envhub.tokens.hf_tokenizer import TokenizerFiles, open_directory

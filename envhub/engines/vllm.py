@@ -8,10 +8,10 @@ import msgspec
 
 from envhub.contracts.engine import EngineOptions, EngineRequest, Model
 from envhub.contracts.ids import PolicyVersion
-from envhub.engines.held_tokens import Piece, VersionSpan, finish_of, version_of
-from envhub.engines.http import HttpServer, decoded
-from envhub.engines.http_engine import HttpEngine
-from envhub.engines.served_model import GUIDE, ServedModel, served_model
+from envhub.engines.over_http.connection import HttpServer, decoded
+from envhub.engines.over_http.engine import HttpEngine
+from envhub.engines.over_http.held_tokens import Piece, VersionSpan, finish_of, version_of
+from envhub.engines.over_http.served_model import GUIDE, ServedModel, served_model
 from envhub.errors import EngineFault, UsageError
 
 DEFAULT_URL = "http://127.0.0.1:8000"

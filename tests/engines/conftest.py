@@ -9,7 +9,7 @@ import pytest
 from gguf import GGUFReader
 from tokenizers.pre_tokenizers import ByteLevel
 
-from envhub.engines.gguf_weights import LlamaWeights, read_weights
+from envhub.engines.in_process.gguf_weights import LlamaWeights, read_weights
 from envhub.tokens.gguf_tokenizer import open_gguf
 
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

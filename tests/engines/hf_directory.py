@@ -13,8 +13,8 @@ import numpy as np
 from gguf import GGUFReader
 from safetensors.numpy import save_file
 
-from envhub.engines.gguf_to_hf import hf_config, hf_tensors
-from envhub.engines.gguf_weights import LlamaWeights, read_weights
+from envhub.engines.in_process.gguf_to_hf import hf_config, hf_tensors
+from envhub.engines.in_process.gguf_weights import LlamaWeights, read_weights
 from envhub.tokens.gguf_tokenizer import GgufTokenizer, open_gguf, read_tokenizer
 
 

@@ -11,10 +11,12 @@ from gguf import GGUFReader
 from envhub.contracts.engine import EngineOptions, EngineRequest, Model, Tokenizer
 from envhub.contracts.ids import PolicyVersion
 from envhub.contracts.turn import Sampling
-from envhub.engines import embedded, in_process, worker
+from envhub.engines import embedded
 from envhub.engines.embedded import EmbeddedEngine, load
-from envhub.engines.gguf_weights import LlamaWeights, read_weights
-from envhub.engines.scheduler import Token
+from envhub.engines.in_process import engine as in_process
+from envhub.engines.in_process import worker
+from envhub.engines.in_process.gguf_weights import LlamaWeights, read_weights
+from envhub.engines.in_process.scheduler import Token
 from envhub.errors import EngineFault, UsageError
 from envhub.testing.engine_suite import EngineSuite, collect, ids_of, request_of
 from envhub.tokens.byte_tokenizer import CHATML_TEMPLATE

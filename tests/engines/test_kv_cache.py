@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from envhub.contracts.turn import Ids
-from envhub.engines import llama
-from envhub.engines.attention import bundles
-from envhub.engines.decoder import Segment
-from envhub.engines.gguf_weights import Floats, read_weights
-from envhub.engines.kv_cache import KVCache, nbytes
-from envhub.engines.llama import Llama
-from envhub.engines.prefix_cache import PrefixCache
-from envhub.engines.products import Products
+from envhub.engines.in_process import llama
+from envhub.engines.in_process.attention import bundles
+from envhub.engines.in_process.decoder import Segment
+from envhub.engines.in_process.gguf_weights import Floats, read_weights
+from envhub.engines.in_process.kv_cache import KVCache, nbytes
+from envhub.engines.in_process.llama import Llama
+from envhub.engines.in_process.prefix_cache import PrefixCache
+from envhub.engines.in_process.products import Products
 from envhub.tokens.gguf_tokenizer import open_gguf
 
 IDS = np.random.default_rng(0).integers(3, 250, 60).astype(np.int32)

@@ -9,12 +9,12 @@ import pytest
 
 from envhub.contracts.engine import EngineRequest
 from envhub.contracts.turn import Ids, Sampling
-from envhub.engines.decoder import Segment
-from envhub.engines.gguf_weights import LlamaWeights, read_weights
-from envhub.engines.kv_cache import KVCache
-from envhub.engines.llama import Llama
-from envhub.engines.products import Products
-from envhub.engines.scheduler import Generation, Scheduler, Token
+from envhub.engines.in_process.decoder import Segment
+from envhub.engines.in_process.gguf_weights import LlamaWeights, read_weights
+from envhub.engines.in_process.kv_cache import KVCache
+from envhub.engines.in_process.llama import Llama
+from envhub.engines.in_process.products import Products
+from envhub.engines.in_process.scheduler import Generation, Scheduler, Token
 from envhub.tokens.gguf_tokenizer import open_gguf
 
 GOLDEN = Path(__file__).parent / "smollm2_golden.json"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from envhub.contracts.turn import Sampling
-from envhub.engines.sampling import Sampler
+from envhub.engines.in_process.sampling import Sampler
 from envhub.errors import EngineFault
 
 

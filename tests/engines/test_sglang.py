@@ -9,7 +9,7 @@ import pytest
 
 from envhub.contracts.engine import Model, ServedEngine
 from envhub.contracts.ids import PolicyVersion
-from envhub.engines import http_engine
+from envhub.engines.over_http import engine as http_engine
 from envhub.engines.sglang import MODEL_INFO, load
 from envhub.errors import EngineFault, UsageError
 from envhub.testing.engine_suite import ServedEngineSuite, collect, ids_of, listening, request_of, versions_of

@@ -16,8 +16,9 @@ from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, Mistral
 from envhub.contracts.engine import EngineChunk, EngineOptions, EngineRequest, Model, ServedEngine
 from envhub.contracts.ids import PolicyVersion
 from envhub.contracts.turn import Sampling
-from envhub.engines import embedded, torch_decoder, transformers
-from envhub.engines.torch_check import check_model
+from envhub.engines import embedded, transformers
+from envhub.engines.in_process import torch_decoder
+from envhub.engines.in_process.torch_check import check_model
 from envhub.engines.transformers import TransformersEngine
 from envhub.errors import EngineFault, UsageError
 from envhub.testing.engine_suite import ServedEngineSuite, collect, ids_of, request_of

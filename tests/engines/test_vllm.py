@@ -10,7 +10,7 @@ import pytest
 
 from envhub.contracts.engine import EngineOptions, Model, ServedEngine
 from envhub.contracts.ids import PolicyVersion
-from envhub.engines import http_engine
+from envhub.engines.over_http import engine as http_engine
 from envhub.engines.vllm import COMPLETIONS, GENERATE, VERSION, load
 from envhub.errors import EngineFault, UnknownName, UsageError
 from envhub.testing.engine_suite import (

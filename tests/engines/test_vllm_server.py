@@ -22,7 +22,7 @@ from envhub.contracts.messages import Message
 from envhub.contracts.policy import PolicyInput
 from envhub.contracts.turn import Sampling, Turn
 from envhub.engines import vllm
-from envhub.engines.http import HttpServer
+from envhub.engines.over_http.connection import HttpServer
 from envhub.engines.vllm import load
 from envhub.errors import EngineFault, UnknownName
 from envhub.testing.engine_suite import ServedEngineSuite, collect, ids_of, listening, request_of, versions_of

@@ -9,7 +9,7 @@ from urllib.request import Request, urlopen
 import msgspec
 
 from envhub.contracts.engine import Engine, EngineOptions, Model
-from envhub.engines.server_url import checked_url, key_variable, server_key
+from envhub.engines.over_http.server_url import checked_url, key_variable, server_key
 from envhub.errors import UnknownName, UsageError
 from envhub.tokens.gguf_tokenizer import load_tokenizer
 from envhub.tokens.hf_tokenizer import TokenizerFiles, open_directory

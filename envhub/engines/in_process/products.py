@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from envhub.engines.gguf_weights import Floats
+from envhub.engines.in_process.gguf_weights import Floats
 
 # For every product OpenBLAS repacks the whole matrix, which costs more than a few rows' arithmetic: 111 ms a step of
 # 16 rows. Products of at most 100**3 multiplications take a path without it: 16 outputs a call, 57 ms.

@@ -6,7 +6,7 @@ from typing import Generic, Protocol, TypeVar
 
 from envhub.contracts.ids import PolicyVersion
 from envhub.contracts.turn import Ids
-from envhub.engines.sampling import Drawn, Sampler
+from envhub.engines.in_process.sampling import Drawn, Sampler
 
 
 class Cache(Protocol):

@@ -15,9 +15,9 @@ import numpy as np
 from envhub.contracts.engine import EngineRequest
 from envhub.contracts.ids import PolicyVersion
 from envhub.contracts.turn import Finish, Ids
-from envhub.engines.decoder import CacheT, Decoder, Segment
-from envhub.engines.prefix_cache import PrefixCache, shared_prefix
-from envhub.engines.sampling import Drawn, Sampler
+from envhub.engines.in_process.decoder import CacheT, Decoder, Segment
+from envhub.engines.in_process.prefix_cache import PrefixCache, shared_prefix
+from envhub.engines.in_process.sampling import Drawn, Sampler
 from envhub.errors import EngineFault
 
 WORTH_WAITING = 8  # tokens: a prompt that shares fewer with a running one is computed at once

@@ -6,12 +6,12 @@ from itertools import accumulate
 import numpy as np
 
 from envhub.contracts.ids import PolicyVersion
-from envhub.engines.attention import Bundle, bundles
-from envhub.engines.decoder import Segment
-from envhub.engines.gguf_weights import Floats, LayerWeights, LlamaWeights
-from envhub.engines.kv_cache import GROWTH, KVCache, nbytes
-from envhub.engines.products import Products
-from envhub.engines.sampling import Drawn
+from envhub.engines.in_process.attention import Bundle, bundles
+from envhub.engines.in_process.decoder import Segment
+from envhub.engines.in_process.gguf_weights import Floats, LayerWeights, LlamaWeights
+from envhub.engines.in_process.kv_cache import GROWTH, KVCache, nbytes
+from envhub.engines.in_process.products import Products
+from envhub.engines.in_process.sampling import Drawn
 
 PREFIX_BYTES = 512 << 20  # of ended sequences: some 11,000 tokens of SmolLM2-135M
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from envhub.contracts.turn import Ids
-from envhub.engines.gguf_weights import Floats, LlamaShape
+from envhub.engines.in_process.gguf_weights import Floats, LlamaShape
 
 GROWTH = 256  # tokens; the least a cache grows by
 

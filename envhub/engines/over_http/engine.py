@@ -12,10 +12,10 @@ import anyio
 from envhub.contracts.engine import EngineChunk, EngineRequest
 from envhub.contracts.ids import PolicyVersion
 from envhub.contracts.turn import Finish, Sampling
-from envhub.engines.held_tokens import HeldTokens, Piece
-from envhub.engines.http import HttpServer, may_pass
+from envhub.engines.over_http.connection import HttpServer, may_pass
+from envhub.engines.over_http.held_tokens import HeldTokens, Piece
+from envhub.engines.over_http.version_watch import VersionWatch
 from envhub.engines.request_check import check_request
-from envhub.engines.version_watch import VersionWatch
 from envhub.errors import EngineFault
 
 GIVING_UP_S = 5.0

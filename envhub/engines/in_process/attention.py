@@ -7,9 +7,9 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from envhub.engines.decoder import Segment
-from envhub.engines.gguf_weights import Floats
-from envhub.engines.kv_cache import KVCache, Trunk
+from envhub.engines.in_process.decoder import Segment
+from envhub.engines.in_process.gguf_weights import Floats
+from envhub.engines.in_process.kv_cache import KVCache, Trunk
 
 
 @dataclass(frozen=True, slots=True, eq=False)

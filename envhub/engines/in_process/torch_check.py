@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from envhub.contracts.turn import Ids
-from envhub.engines.decoder import Segment
-from envhub.engines.torch_attention import IMPLEMENTATION
-from envhub.engines.torch_decoder import TorchDecoder
+from envhub.engines.in_process.decoder import Segment
+from envhub.engines.in_process.torch_attention import IMPLEMENTATION
+from envhub.engines.in_process.torch_decoder import TorchDecoder
 from envhub.errors import Boundary, Fault, UsageError, boundary
 
 PIECES = ((0, 9), (9, 20), (20, 21), (21, 22), (22, 23))  # of the sequence, one a step

@@ -12,8 +12,8 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from envhub.engines.decoder import Segment
-from envhub.engines.torch_slots import TorchCache, TorchSlots
+from envhub.engines.in_process.decoder import Segment
+from envhub.engines.in_process.torch_slots import TorchCache, TorchSlots
 
 IMPLEMENTATION = "envhub"
 UNKNOWN = ("softcap", "s_aux", "position_bias")  # that some models add to attention

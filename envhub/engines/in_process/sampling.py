@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from envhub.contracts.turn import Sampling
-from envhub.engines.gguf_weights import Floats
+from envhub.engines.in_process.gguf_weights import Floats
 from envhub.errors import EngineFault
 
 DAMAGED = "the model's logits are not numbers: its weights are damaged"

@@ -10,8 +10,8 @@ from concurrent.futures import Future
 from threading import Condition, Thread
 from typing import Generic
 
-from envhub.engines.decoder import CacheT
-from envhub.engines.scheduler import Generation, Scheduler
+from envhub.engines.in_process.decoder import CacheT
+from envhub.engines.in_process.scheduler import Generation, Scheduler
 from envhub.errors import Boundary, EngineFault, Fault, boundary
 
 IDLE_S = 1.0  # how long the thread waits for more before it ends; starting another takes 0.1 ms

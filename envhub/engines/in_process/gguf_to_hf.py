@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from envhub.engines.gguf_weights import Floats, LlamaWeights
+from envhub.engines.in_process.gguf_weights import Floats, LlamaWeights
 
 
 def hf_config(weights: LlamaWeights) -> dict[str, object]:

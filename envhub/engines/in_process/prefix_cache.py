@@ -7,7 +7,7 @@ from typing import Generic
 import numpy as np
 
 from envhub.contracts.turn import Ids
-from envhub.engines.decoder import CacheT, Decoder
+from envhub.engines.in_process.decoder import CacheT, Decoder
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,10 +11,10 @@ import numpy as np
 from envhub.contracts.engine import EngineChunk, EngineRequest
 from envhub.contracts.ids import PolicyVersion
 from envhub.contracts.turn import Finish
-from envhub.engines.decoder import CacheT, Decoder
+from envhub.engines.in_process.decoder import CacheT, Decoder
+from envhub.engines.in_process.scheduler import Delivered, Generation, Scheduler, Token
+from envhub.engines.in_process.worker import Worker
 from envhub.engines.request_check import check_request
-from envhub.engines.scheduler import Delivered, Generation, Scheduler, Token
-from envhub.engines.worker import Worker
 from envhub.errors import EngineFault
 
 CLOSED = "the engine is closed; open another one"

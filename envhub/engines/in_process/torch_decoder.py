@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from envhub.contracts.ids import PolicyVersion
-from envhub.engines.decoder import Segment
-from envhub.engines.sampling import DAMAGED, Drawn, Sampler
-from envhub.engines.torch_attention import PackedStep
-from envhub.engines.torch_slots import TorchCache, TorchSlots
+from envhub.engines.in_process.decoder import Segment
+from envhub.engines.in_process.sampling import DAMAGED, Drawn, Sampler
+from envhub.engines.in_process.torch_attention import PackedStep
+from envhub.engines.in_process.torch_slots import TorchCache, TorchSlots
 from envhub.errors import EngineFault
 
 CPU_PREFILL, GPU_PREFILL = 256, 8192  # tokens a step

@@ -1,0 +1,24 @@
+"""The composition root: settings become objects here, and only here."""
+
+from envhub.app.live_run import Run, open_run, open_sandboxes
+from envhub.app.playing import LOOP, GroupResult, RunResult, play, run
+from envhub.app.services import Addresses, Services, open_services
+from envhub.app.settings import Settings
+from envhub.app.traces import open_traces, stored_members
+
+__all__ = [
+    "LOOP",
+    "Addresses",
+    "GroupResult",
+    "Run",
+    "RunResult",
+    "Services",
+    "Settings",
+    "open_run",
+    "open_sandboxes",
+    "open_services",
+    "open_traces",
+    "play",
+    "run",
+    "stored_members",
+]

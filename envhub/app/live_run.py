@@ -1,0 +1,161 @@
+"""A live run: settings become its store, recorder, workers, manager and feed."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from envhub.app.settings import Settings, split_address
+from envhub.app.traces import open_traces
+from envhub.contracts.engine import Model
+from envhub.contracts.ids import RunId
+from envhub.contracts.sandbox import SandboxBackend
+from envhub.contracts.store import TraceStore
+from envhub.errors import UsageError, bare_usage_errors
+from envhub.feed.server import check_address
+from envhub.feed.server import serve as serve_feed
+from envhub.monitor.loop_lag import LoopWatch, watch_loop
+from envhub.registry import engines, environments, sandbox_backends
+from envhub.rollouts.beginning import earlier_run, new_run, recorded_job
+from envhub.rollouts.deliveries import DeliveryQueue, OwnConsumer, open_deliveries
+from envhub.rollouts.garbage import rare_collections
+from envhub.rollouts.group import RolloutGroup
+from envhub.rollouts.iteration import Iteration
+from envhub.rollouts.job import Course, Job
+from envhub.rollouts.manager import Origin, RolloutManager, open_manager
+from envhub.rollouts.pause import Pauses
+from envhub.rollouts.platform import Endpoints
+from envhub.rollouts.recorder import Recorder, open_recorder
+from envhub.rollouts.resume import Leftover
+from envhub.rollouts.rollout_files import folder_of_run
+from envhub.rollouts.versions import Versions
+from envhub.store.database import database_path
+from envhub.store.run_lock import run_lock
+from envhub.worker import close, open_here, open_processes
+from sandboxes.choose import open_backend
+
+
+def open_sandboxes(name: str) -> AbstractAsyncContextManager[SandboxBackend | None]:
+    """The back end of that name, or for "auto" the best that isolates here; None where none does.
+
+    Raises:
+        UsageError: a back end that was named and does not work here.
+    """
+    return open_backend(name, sandbox_backends())
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A live run: a new one, or one that goes on."""
+
+    id: RunId
+    job: Job | None
+    model: Model | None  # that is trained; None: it is known to worker processes, or to nobody but a server
+    store: TraceStore
+    recorder: Recorder
+    manager: RolloutManager
+    deliveries: DeliveryQueue | None  # None: no feed
+    feed_address: str  # "": no feed
+    loop: LoopWatch
+    _rest: Leftover
+
+    async def play(self) -> list[RolloutGroup]:
+        """Does the run's job, from where it stands; the groups that ran, once they have all ended."""
+        for closed, deliveries, failed in self._rest.undelivered:
+            await self.manager.hand_on(closed, deliveries=deliveries, failed=failed)
+        for group in self._rest.running:
+            await self.manager.go_on(group)
+        course = Course(self.job, self._rest.seed, self._rest.started, self._rest.dropped) if self.job else None
+        requests = course.first() if course else ()
+        groups = [*self._rest.running, *[await self.manager.start(request) for request in requests]]
+        for group in groups:  # which grows by the spares
+            await group.handed_on.wait()
+            spare = course.spare(group.request.rollout.environment.id) if course and group.dropped else None
+            if spare:
+                groups.append(await self.manager.start(spare))
+        return groups
+
+
+@asynccontextmanager
+async def open_run(
+    settings: Settings,
+    job: Job | None,
+    backend: SandboxBackend | None,
+    *,
+    endpoints: Endpoints | None = None,
+) -> AsyncIterator[Run]:
+    """A run, ready to play its job. Leaving it waits for its groups and, with a feed, for their consumers; leaving it
+    by an exception or a cancellation ends them: all is recorded, every lease is returned.
+
+    Raises:
+        UsageError: what the settings or the job ask for can't be had; nothing was started.
+    """
+    for policy in settings.policy_settings.values():
+        engines.get(policy.engine)
+    for name in settings.caps.environments:
+        environments.get(name)
+    if job:
+        await job.check()
+    if settings.feed:
+        _check_feed(settings)
+    if settings.workers and endpoints:
+        raise UsageError(
+            f"workers is {settings.workers}, but the gateway serves rollouts of its own process; set it to 0"
+        )
+    async with AsyncExitStack() as stack:
+        stack.enter_context(bare_usage_errors())
+        store = await open_traces(settings.database, existing=settings.resume)
+        stack.push_async_callback(close, store)
+        conditions = settings.conditions
+        if settings.resume:
+            stack.enter_context(run_lock(settings.database, RunId(settings.run_id)))
+            rest = await earlier_run(store, RunId(settings.run_id), conditions, isolates=backend is not None)
+        else:
+            rest = await new_run(store, settings.run_id, settings.seed, job, conditions)
+            stack.enter_context(run_lock(settings.database, rest.run_id))
+        recorder = await stack.enter_async_context(open_recorder(store))
+        watch = await stack.enter_async_context(watch_loop())
+        job = job or recorded_job(rest)
+        told = settings.platform(rest.started_at, job, sandboxes=backend is not None)
+        files = Path(f"{database_path(settings.database).absolute()}.files", rest.run_id)
+        told = replace(told, snapshots=str(stack.enter_context(folder_of_run(files))))
+        make_iteration = partial(_iteration, settings)
+        place = await stack.enter_async_context(
+            open_processes(settings.workers, told, recorder, make_iteration)
+            if settings.workers
+            else open_here(told, backend, recorder, make_iteration, endpoints)
+        )
+        await store.append(rest.opening)
+        stack.enter_context(rare_collections())
+        versions = Versions(rest.versions, settings.staleness, rest.accepted, place.iteration)
+        queue = None
+        if settings.feed:
+            queue = await stack.enter_async_context(open_deliveries(recorder, versions, lease_s=settings.lease_s))
+        outlet = queue or OwnConsumer(recorder)
+        origin = Origin(rest.run_id, rest.seed, rest.submitted, rest.kept, tuple(rest.pending))
+        manager = await stack.enter_async_context(
+            open_manager(origin, place.workers, recorder, outlet, versions, max_groups=settings.max_groups)
+        )
+        address = await stack.enter_async_context(_feed(settings, queue, manager)) if queue else ""
+        yield Run(rest.run_id, job, place.model, store, recorder, manager, queue, address, watch, rest)
+        await manager.finish()
+        if queue:
+            await queue.drained()
+
+
+def _iteration(settings: Settings, pauses: Pauses) -> Iteration | None:
+    if settings.iteration_tokens is None or settings.staleness is None:
+        return None
+    return Iteration(settings.iteration_tokens, settings.staleness.step_rollouts, pauses)
+
+
+def _check_feed(settings: Settings) -> None:
+    """Finds what keeps the feed from listening while no run exists yet."""
+    host, port = split_address(settings.feed)
+    check_address(host, port, settings.feed_token or None)
+
+
+def _feed(settings: Settings, queue: DeliveryQueue, manager: RolloutManager) -> AbstractAsyncContextManager[str]:
+    host, port = split_address(settings.feed)
+    return serve_feed(queue, manager, host=host, port=port, token=settings.feed_token or None)

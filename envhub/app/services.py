@@ -1,0 +1,59 @@
+"""A live run with the servers beside it: the gateway for agents, the dashboard for people."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from envhub.app.live_run import Run, open_run
+from envhub.app.settings import Settings
+from envhub.contracts.sandbox import SandboxBackend
+from envhub.dashboard.api import create_app as dashboard_app
+from envhub.dashboard.decoder import Decoder
+from envhub.gateway.app import create_app as gateway_app
+from envhub.gateway.sessions import Sessions
+from envhub.http_server import listen
+from envhub.http_server import serve as serve_http
+from envhub.rollouts.job import Job
+from envhub.rollouts.outside import OutsideRollouts
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where gateway and dashboard listen; port 0: any that is free. Beyond loopback a token is demanded."""
+
+    host: str = "127.0.0.1"
+    dashboard: int = 0
+    gateway: int = 0
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """A run with its servers."""
+
+    run: Run
+    dashboard_url: str
+    gateway_url: str
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings, job: Job | None, backend: SandboxBackend | None, addresses: Addresses
+) -> AsyncIterator[Services]:
+    """A run with gateway and dashboard beside its feed.
+
+    Raises:
+        UsageError: a port is in use, or a host that others can reach without a token.
+    """
+    host, token = addresses.host, addresses.token or None
+    with (
+        listen(host, addresses.dashboard, token=token) as page_listener,
+        listen(host, addresses.gateway, token=token) as agent_listener,
+    ):
+        sessions = Sessions(agent_listener.url, rules=settings.call_rules)
+        async with open_run(settings, job, backend, endpoints=sessions) as run:
+            gateway = gateway_app(sessions, control_token=token, open_rollout=OutsideRollouts(run.manager).open)
+            decoder = Decoder(settings.conditions.model, run.model.tokenizer.decode) if run.model else None
+            dashboard = dashboard_app(run.store, decoder, token=token)
+            async with serve_http(gateway, agent_listener), serve_http(dashboard, page_listener):
+                yield Services(run, page_listener.url, agent_listener.url)

@@ -1,0 +1,32 @@
+"""The traces in a database file, and what they say of a run."""
+
+import anyio
+
+from envhub.contracts.ids import RunId
+from envhub.contracts.members import MemberCounts
+from envhub.errors import StoreError, UsageError
+from envhub.store.database import database_path
+from envhub.store.sql_store import SqlTraceStore, open_store
+
+
+async def open_traces(database: str, *, existing: bool = False, read_only: bool = False) -> SqlTraceStore:
+    """The store in that file, made where there is none unless it must exist.
+
+    Raises:
+        UsageError: the file can't be one of ours, or is not there.
+    """
+    if existing and not await anyio.Path(database_path(database)).exists():
+        raise UsageError(f"no database '{database}'; `envhub run` makes one, --database names another")
+    try:
+        return await open_store(database, read_only=read_only)
+    except StoreError as error:
+        raise UsageError(str(error)) from error
+
+
+async def stored_members(database: str, run_id: RunId) -> MemberCounts:
+    """Where every submitted member of a run is, as its database has it."""
+    store = await open_traces(database, read_only=True)
+    try:
+        return next(run.members for run in await store.runs() if run.run_id == run_id)
+    finally:
+        await store.close()

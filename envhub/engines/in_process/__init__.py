@@ -1,0 +1,1 @@
+"""What engines inside our own process are made of: decoding, batching, weights."""

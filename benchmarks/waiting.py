@@ -31,8 +31,8 @@ from envhub.contracts.task import Task
 from envhub.contracts.waiting import Holder
 from envhub.registry import environment
 from envhub.testing.runs import open_scripted_run, request
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import open_pool
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import open_pool
 
 K = 10
 SPEC = SandboxSpec(memory_mb=128, pids=16, disk_mb=8)

@@ -34,8 +34,8 @@ from envhub.rollouts.worker import WAY_OUT
 from envhub.rollouts.workers import LocalWorker, Workers
 from envhub.store.sealed import gist_of
 from sandboxes.choose import open_backend
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import open_pool
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import open_pool
 
 CLOSE_S = 10.0  # for a store to end what it is doing
 MAIN = f"{__name__}:worker_main"

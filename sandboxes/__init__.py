@@ -1,5 +1,6 @@
 """Isolated places to act: back ends and the pool that leases them.
 
-Reading order: sandbox.py, what every back end makes -> place.py and channel.py, what it is made of -> inside/agent.py,
-who answers -> a back end (zygote.py, bubblewrap.py, docker.py, process.py) -> pool.py, lease.py, grant.py -> reaper.py.
+Reading order: sandbox.py, what every back end makes -> place.py and host/channel.py, what it is made of ->
+inside/agent.py, who answers -> a back end (zygote/, bubblewrap/, docker/, process/) -> pool/pool.py, pool/lease.py,
+pool/grant.py -> reaper.py.
 """

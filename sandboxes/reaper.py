@@ -167,7 +167,7 @@ def write(path: str, text: str) -> None:
 def remove_containers(engine: str, owner: str) -> int:
     """Removes the containers with the owner's label by force; returns how many there were, 1 where the engine does not
     answer: it may know of some once it runs again. Where its socket is gone, none runs."""
-    from sandboxes.engine_socket import Engine  # HTTP takes 20 ms to import, which only containers need
+    from sandboxes.docker.engine_socket import Engine  # HTTP takes 20 ms to import, which only containers need
 
     try:
         return Engine(engine).remove_labelled(f"envhub.owner={owner}")

@@ -13,12 +13,15 @@ from envhub.contracts.network import NetworkMode
 from envhub.contracts.sandbox import SandboxStats, Snapshot
 from envhub.contracts.session import Interpreter
 from envhub.errors import SandboxFault, UsageError
-from sandboxes import frozen
 from sandboxes.archive import Archive, parts_in
-from sandboxes.channel import Channel
-from sandboxes.conversation import answer, from_thread, parts_of
-from sandboxes.downloads import Download
-from sandboxes.duties import MB, Duties
+from sandboxes.host import frozen
+from sandboxes.host.channel import Channel
+from sandboxes.host.conversation import answer, from_thread, parts_of
+from sandboxes.host.downloads import Download
+from sandboxes.host.duties import MB, Duties
+from sandboxes.host.requests import KILL_S, Requests
+from sandboxes.host.session import AgentSession
+from sandboxes.host.uploads import Source
 from sandboxes.inside.frames import (
     CLEAR,
     END,
@@ -32,12 +35,9 @@ from sandboxes.inside.frames import (
 )
 from sandboxes.inside.trees import TooLarge, Unfit
 from sandboxes.layers import Layer, own
+from sandboxes.network.ports import Ports
 from sandboxes.place import Place
-from sandboxes.ports import Ports
-from sandboxes.requests import KILL_S, Requests
-from sandboxes.session import AgentSession
 from sandboxes.threads import in_thread
-from sandboxes.uploads import Source
 
 START_S = 10.0
 CLOSE_S = 15.0

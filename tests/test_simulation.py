@@ -35,7 +35,7 @@ from envhub.testing.simulation import replay, simulate
 from envhub.testing.simulation_aftermath import Aftermath
 from envhub.testing.simulation_environments import LOST
 from envhub.testing.virtual_time import Stuck
-from sandboxes.made import Made
+from sandboxes.pool.made import Made
 
 SCENARIOS = int(os.environ.get("ENVHUB_SCENARIOS", "3000"))
 BATCH = 250

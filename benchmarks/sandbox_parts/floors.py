@@ -14,7 +14,7 @@ import anyio
 
 from envhub.contracts.network import NetworkMode
 from envhub.contracts.sandbox import SandboxSpec
-from sandboxes.bwrap_arguments import (
+from sandboxes.bubblewrap.arguments import (
     closed_root,
     filter_fd,
     find_bwrap,

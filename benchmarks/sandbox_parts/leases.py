@@ -10,8 +10,8 @@ from benchmarks.sandbox_parts.report import Floor, Report, Sizes, median_ms, p99
 from envhub.contracts.ids import RolloutId
 from envhub.contracts.sandbox import SandboxBackend, SandboxSpec
 from envhub.contracts.waiting import Holder
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import open_pool
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import open_pool
 
 WARM = 8
 LOOK_S = 0.0005

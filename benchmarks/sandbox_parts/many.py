@@ -16,7 +16,7 @@ from envhub.contracts.session import Interpreter, Session
 from sandboxes import cgroups
 from sandboxes.inside.processes import descendants
 from sandboxes.state import state
-from sandboxes.zygote import ZygoteBackend
+from sandboxes.zygote.backend import ZygoteBackend
 
 PARALLEL = 64
 LOOK_S = 0.01

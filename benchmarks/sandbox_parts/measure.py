@@ -15,10 +15,10 @@ from benchmarks.sandbox_parts.many import parallel_sessions, zygotes_alive
 from benchmarks.sandbox_parts.report import FULL, QUICK, Report, Sizes
 from envhub.app import LOOP
 from envhub.contracts.sandbox import SandboxBackend
-from sandboxes.bubblewrap import BubblewrapBackend
-from sandboxes.docker import DockerBackend, PodmanBackend
-from sandboxes.gvisor import GvisorBackend
-from sandboxes.zygote import ZygoteBackend
+from sandboxes.bubblewrap.backend import BubblewrapBackend
+from sandboxes.docker.backend import DockerBackend, PodmanBackend
+from sandboxes.docker.gvisor import GvisorBackend
+from sandboxes.zygote.backend import ZygoteBackend
 
 
 async def zygote(backend: SandboxBackend, report: Report, sizes: Sizes) -> None:

@@ -14,7 +14,7 @@ from envhub.rollouts.job import Job
 from envhub.rollouts.policies import PolicySettings
 from envhub.rollouts.versions import Staleness
 from envhub.worker import PlatformSettings
-from sandboxes.limits import PoolLimits
+from sandboxes.pool.limits import PoolLimits
 
 POLICY_ID = re.compile(r"[A-Za-z0-9][\w.-]*")
 

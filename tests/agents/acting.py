@@ -25,9 +25,9 @@ from envhub.http_server import listen, serve
 from envhub.monitor.verify import verify
 from envhub.registry import agents, environment
 from envhub.testing.runs import LiveRun, open_scripted_run, request
-from sandboxes.bubblewrap import BubblewrapBackend
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import open_pool
+from sandboxes.bubblewrap.backend import BubblewrapBackend
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import open_pool
 
 TASK = "Create a file greeting.txt that contains the word hello, then say that you are done."
 SAMPLING = Sampling(max_tokens=2000)

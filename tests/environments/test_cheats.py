@@ -26,7 +26,7 @@ from envhub.toolsets import Toolset, tool
 from envhub.toolsets.python import PythonToolset
 from envhub.toolsets.shell import ShellToolset
 from judges import exact, number
-from sandboxes.bubblewrap import BubblewrapBackend
+from sandboxes.bubblewrap.backend import BubblewrapBackend
 
 pytestmark = pytest.mark.anyio
 PLACE = SandboxSpec(memory_mb=128)

@@ -13,9 +13,9 @@ from envhub.registry import EnvironmentSpec, environments
 from envhub.testing.environment_suite import EnvironmentSuite
 from envhub.testing.runs import open_scripted_run, request
 from envhub.tokens.call_forms import HERMES
-from sandboxes.bubblewrap import BubblewrapBackend
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import open_pool
+from sandboxes.bubblewrap.backend import BubblewrapBackend
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import open_pool
 
 FIX_TEST = "envhub/fix-test-v0"
 MENDED = {

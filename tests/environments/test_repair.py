@@ -13,9 +13,9 @@ from envhub.engines.scripted import Script, ScriptInput
 from envhub.registry import environments
 from envhub.testing.runs import open_scripted_run, request
 from envhub.tokens.call_forms import HERMES
-from sandboxes.bubblewrap import BubblewrapBackend
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import open_pool
+from sandboxes.bubblewrap.backend import BubblewrapBackend
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import open_pool
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandboxes]
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "repair_env.py"

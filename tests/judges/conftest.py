@@ -8,8 +8,8 @@ from envhub.contracts.rollout import EnvironmentRef, RolloutRequest
 from envhub.contracts.sandbox import SandboxSpec
 from envhub.contracts.task import Task
 from envhub.environments.standalone import StandaloneContext
-from sandboxes.bubblewrap import BubblewrapBackend
-from sandboxes.process import ProcessBackend
+from sandboxes.bubblewrap.backend import BubblewrapBackend
+from sandboxes.process.backend import ProcessBackend
 
 PLACE = SandboxSpec(memory_mb=256)
 

@@ -33,8 +33,8 @@ from judges.pairwise import Pairwise
 from judges.rubric import RubricJudge
 from judges.rubrics import Criterion, Rubric
 from judges.toggle import Toggle
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import Pool, open_pool
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import Pool, open_pool
 from tests.judges.court import bench
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ from envhub.engines.scripted import ScriptedEngine
 from envhub.registry import engines
 from envhub.rollouts.job import Job
 from envhub.tokens.byte_tokenizer import CHATML_TEMPLATE, ByteTokenizer
-from sandboxes.process import ProcessBackend
+from sandboxes.process.backend import ProcessBackend
 from tests.rollouts.drawers import ID, answer
 
 JOB = Job((ID,), groups=2, k=2)

@@ -55,7 +55,7 @@ async def recorder(log: Log) -> AsyncIterator[Recorder]:
 
 @pytest.fixture
 def queue(recorder: Recorder, clock: Clock) -> DeliveryQueue:
-    return DeliveryQueue(recorder, Versions(), lease_s=LEASE_S, max_failed=2, max_ready=2, clock=clock)
+    return DeliveryQueue(recorder, Versions(), lease_s=LEASE_S, max_failed=2, max_ready=2, clock=clock, timer=clock)
 
 
 def group(number: int) -> ClosedGroup:

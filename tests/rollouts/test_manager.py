@@ -27,8 +27,8 @@ from envhub.store import codec
 from envhub.store.memory_store import MemoryTraceStore
 from envhub.testing.fake_sandbox import FakeBackend
 from envhub.testing.runs import ScriptedRun, open_scripted_run, request
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import open_pool
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import open_pool
 from tests.rollouts.worlds import HANG, ONE, THREE, TYPES, branching_task
 
 pytestmark = pytest.mark.anyio
@@ -104,7 +104,7 @@ async def test_a_group_that_has_ended_can_not_be_cancelled_any_more() -> None:
         with pytest.raises(UsageError, match="has ended"):
             await run.manager.cancel(group.id)
         await run.manager.finish()
-        with pytest.raises(UsageError, match="finishing"):
+        with pytest.raises(UsageError, match="draining"):
             await run.manager.start(request("test/walk-v0"))
 
 

@@ -28,8 +28,8 @@ from envhub.testing.runs import ScriptedRun, open_scripted_run, request
 from envhub.tokens.call_forms import HERMES
 from envhub.toolsets.tool import tool
 from envhub.toolsets.toolset import Toolset
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import open_pool
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import open_pool
 from tests.rollouts.worlds import ENDLESS, HANG
 
 pytestmark = pytest.mark.anyio

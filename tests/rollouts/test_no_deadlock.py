@@ -21,8 +21,8 @@ from envhub.registry import environment
 from envhub.testing import virtual_time
 from envhub.testing.fake_sandbox import FakeBackend
 from envhub.testing.runs import open_scripted_run
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import open_pool
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import open_pool
 
 DEEPEST = 6
 SPECS = (SandboxSpec(), SandboxSpec(cpus=2.0))

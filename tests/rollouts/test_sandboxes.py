@@ -23,8 +23,8 @@ from envhub.registry import EnvironmentSpec, environments
 from envhub.testing import virtual_time
 from envhub.testing.fake_sandbox import FakeBackend
 from envhub.testing.runs import open_scripted_run, request
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import Pool, open_pool
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import Pool, open_pool
 
 pytestmark = pytest.mark.anyio
 SPEC, ID = SandboxSpec(), EnvironmentId("test/patch-v0")

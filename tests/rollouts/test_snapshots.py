@@ -26,9 +26,9 @@ from envhub.testing import virtual_time
 from envhub.testing.cut_store import CutStore
 from envhub.testing.fake_sandbox import FakeBackend
 from envhub.testing.runs import open_scripted_run, request
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import open_pool
-from sandboxes.process import ProcessBackend
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import open_pool
+from sandboxes.process.backend import ProcessBackend
 from tests.rollouts.drawers import ID, PLAN, added, answer
 from tests.rollouts.fill_drawers import JOB, filling
 from tests.rollouts.test_every_write import check, events_of, trace

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from sandboxes.docker import DockerBackend
-from sandboxes.gvisor import GvisorBackend
+from sandboxes.docker.backend import DockerBackend
+from sandboxes.docker.gvisor import GvisorBackend
 
 MISSING: dict[type[DockerBackend], str] = {}  # why a back end does not work here; "" where it does
 

@@ -4,8 +4,8 @@ import ipaddress
 
 import pytest
 
-from sandboxes.allow_list import AllowList, check_addresses, is_public
-from sandboxes.http_request import Refused
+from sandboxes.network.allow_list import AllowList, check_addresses, is_public
+from sandboxes.network.http_request import Refused
 
 ALLOWED = [
     ("pypi.org", "pypi.org", 443),

@@ -11,8 +11,9 @@ import pytest
 
 from envhub.contracts.sandbox import Probe, Sandbox, SandboxSpec
 from envhub.testing.sandbox_suite import SandboxSuite, new_mark, python, shell, until, until_marked
-from sandboxes import bwrap_planner, cgroups, privileges, root_view
-from sandboxes.bubblewrap import BubblewrapBackend
+from sandboxes import cgroups, privileges, root_view
+from sandboxes.bubblewrap import planner as bwrap_planner
+from sandboxes.bubblewrap.backend import BubblewrapBackend
 from sandboxes.interpreter import base_prefix
 from sandboxes.root_view import packages
 from sandboxes.state import state

@@ -9,7 +9,7 @@ import pytest
 from envhub.contracts.sandbox import Sandbox, SandboxSpec, Snapshot
 from envhub.errors import UsageError
 from envhub.testing.sandbox_suite import shell
-from sandboxes.bubblewrap import BubblewrapBackend
+from sandboxes.bubblewrap.backend import BubblewrapBackend
 from sandboxes.layers import Layer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandboxes]

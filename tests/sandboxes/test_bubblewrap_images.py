@@ -12,7 +12,7 @@ import pytest
 from envhub.contracts.sandbox import SandboxSpec
 from envhub.errors import UsageError
 from envhub.testing.sandbox_suite import shell
-from sandboxes.bubblewrap import BubblewrapBackend
+from sandboxes.bubblewrap.backend import BubblewrapBackend
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandboxes]
 

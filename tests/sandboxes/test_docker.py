@@ -36,9 +36,9 @@ from envhub.testing.sandbox_suite.limits import Limits
 from envhub.testing.sandbox_suite.snapshots import Snapshots
 from envhub.testing.sandbox_suite.streams import Streams
 from sandboxes import seccomp
-from sandboxes.docker import DockerBackend, PodmanBackend
-from sandboxes.docker_engine import connect
-from sandboxes.gvisor import GvisorBackend
+from sandboxes.docker.backend import DockerBackend, PodmanBackend
+from sandboxes.docker.engine import connect
+from sandboxes.docker.gvisor import GvisorBackend
 from sandboxes.state import state
 from tests.sandboxes.containers import need
 
@@ -77,7 +77,7 @@ scrot screen.png
 AS_NOBODY = """
 import sys, anyio
 from sandboxes import seccomp
-from sandboxes.docker import DockerBackend
+from sandboxes.docker.backend import DockerBackend
 print(anyio.run(DockerBackend(sys.argv[1]).probe).detail)
 """
 

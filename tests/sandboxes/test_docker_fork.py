@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sandboxes import reaper
-from sandboxes.docker_fork import can_overlay, overlay
+from sandboxes.docker.fork import can_overlay, overlay
 from sandboxes.layers import Layer
 
 MB = 1 << 20

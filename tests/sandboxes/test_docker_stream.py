@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxes import docker_stream, seccomp
-from sandboxes.channel import Channel
-from sandboxes.docker_seccomp import bits, profile
-from sandboxes.docker_stream import Unframed, agent_modules, boot_argv
+from sandboxes import seccomp
+from sandboxes.docker import stream as docker_stream
+from sandboxes.docker.seccomp import bits, profile
+from sandboxes.docker.stream import Unframed, agent_modules, boot_argv
+from sandboxes.host.channel import Channel
 
 PARTS = st.lists(st.tuples(st.sampled_from((1, 2)), st.binary(max_size=40)), max_size=12)
 

@@ -13,10 +13,10 @@ from tests.sandboxes.containers import need
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandboxes]
 BACKENDS = {
-    "bubblewrap": "sandboxes.bubblewrap:BubblewrapBackend",
-    "zygote": "sandboxes.zygote:ZygoteBackend",
-    "docker": "sandboxes.docker:DockerBackend",
-    "podman": "sandboxes.docker:PodmanBackend",
+    "bubblewrap": "sandboxes.bubblewrap.backend:BubblewrapBackend",
+    "zygote": "sandboxes.zygote.backend:ZygoteBackend",
+    "docker": "sandboxes.docker.backend:DockerBackend",
+    "podman": "sandboxes.docker.backend:PodmanBackend",
 }
 CONTAINERS = {"docker", "podman"}
 

@@ -13,10 +13,10 @@ from envhub.contracts.network import Network, NetworkMode
 from envhub.contracts.sandbox import Sandbox, SandboxBackend, SandboxSpec
 from envhub.errors import UsageError
 from envhub.testing.loopback import echo, serving
-from sandboxes.bubblewrap import BubblewrapBackend
-from sandboxes.docker import DockerBackend, PodmanBackend
-from sandboxes.process import ProcessBackend
-from sandboxes.zygote import ZygoteBackend
+from sandboxes.bubblewrap.backend import BubblewrapBackend
+from sandboxes.docker.backend import DockerBackend, PodmanBackend
+from sandboxes.process.backend import ProcessBackend
+from sandboxes.zygote.backend import ZygoteBackend
 from tests.sandboxes.containers import need
 
 pytestmark = pytest.mark.anyio

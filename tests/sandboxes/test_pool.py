@@ -15,8 +15,8 @@ from envhub.contracts.sandbox import SandboxSpec
 from envhub.contracts.waiting import Holder, Wish
 from envhub.errors import LeaseUnavailable, SandboxFault, UsageError
 from envhub.testing.fake_sandbox import FakeBackend
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import Pool, open_pool
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import Pool, open_pool
 
 pytestmark = pytest.mark.anyio
 SPEC = SandboxSpec()

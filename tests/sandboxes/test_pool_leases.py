@@ -20,9 +20,9 @@ from envhub.contracts.session import Interpreter
 from envhub.contracts.waiting import Holder
 from envhub.errors import LeaseUnavailable, SandboxFault, UsageError
 from envhub.testing.fake_sandbox import FakeBackend, FakeSandbox, succeeded
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import Pool, open_pool
-from sandboxes.reset import CLEAN
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import Pool, open_pool
+from sandboxes.pool.reset import CLEAN
 
 pytestmark = pytest.mark.anyio
 SPEC, OTHER = SandboxSpec(), SandboxSpec(cpus=2)

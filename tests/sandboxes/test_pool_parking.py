@@ -16,8 +16,8 @@ from envhub.contracts.session import Interpreter
 from envhub.contracts.waiting import Holder
 from envhub.errors import LeaseUnavailable, SandboxFault, UsageError
 from envhub.testing.fake_sandbox import FakeBackend, FakeSandbox
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import Pool, open_pool
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import Pool, open_pool
 
 pytestmark = pytest.mark.anyio
 SPEC, CONNECTED = SandboxSpec(), SandboxSpec(network=Network(NetworkMode.GATEWAY))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from envhub.contracts.ids import RolloutId
 from envhub.contracts.sandbox import SandboxSpec
 from envhub.contracts.waiting import Holder
-from sandboxes.queue import FairQueue, Request
+from sandboxes.pool.queue import FairQueue, Request
 
 SPECS = (SandboxSpec(), SandboxSpec(cpus=2))
 asked = st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.sampled_from(SPECS))

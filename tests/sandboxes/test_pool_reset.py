@@ -8,9 +8,9 @@ from envhub.contracts.command import ExecRequest
 from envhub.contracts.ids import RolloutId
 from envhub.contracts.sandbox import Sandbox, SandboxSpec
 from envhub.contracts.waiting import Holder
-from sandboxes.bubblewrap import BubblewrapBackend
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import Pool, open_pool
+from sandboxes.bubblewrap.backend import BubblewrapBackend
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import Pool, open_pool
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandboxes]
 SPEC = SandboxSpec(reusable=True)

@@ -14,11 +14,11 @@ from anyio.abc import ByteStream, SocketStream
 from envhub.contracts.network import NetworkMode
 from envhub.errors import SandboxFault, UsageError
 from envhub.testing.loopback import GONE, echo, serving
-from sandboxes import forward as forward_module
-from sandboxes import relay as relay_module
 from sandboxes.inside.forwarder import open_port
+from sandboxes.network import forward as forward_module
+from sandboxes.network import relay as relay_module
+from sandboxes.network.ports import Ports
 from sandboxes.place import Sockets
-from sandboxes.ports import Ports
 
 pytestmark = pytest.mark.anyio
 

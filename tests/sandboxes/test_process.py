@@ -8,7 +8,7 @@ import pytest
 from envhub.contracts.sandbox import Probe, SandboxSpec
 from envhub.testing.sandbox_suite import DAEMON, SandboxSuite, new_mark, shell, until_marked
 from sandboxes import spawner
-from sandboxes.process import ProcessBackend
+from sandboxes.process.backend import ProcessBackend
 
 
 def agent_of(process: psutil.Process) -> psutil.Process:

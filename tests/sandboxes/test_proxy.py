@@ -11,9 +11,9 @@ import pytest
 from anyio.abc import ByteStream
 
 from envhub.testing.loopback import echo, read_all, serving
-from sandboxes import proxy as proxy_module
-from sandboxes.allow_list import Address
-from sandboxes.proxy import Proxy
+from sandboxes.network import proxy as proxy_module
+from sandboxes.network.allow_list import Address
+from sandboxes.network.proxy import Proxy
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from envhub.errors import UsageError
-from sandboxes.root_folder import RootFolder
+from sandboxes.bubblewrap.root_folder import RootFolder
 
 
 @pytest.fixture

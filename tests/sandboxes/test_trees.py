@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from envhub.errors import UsageError
-from sandboxes.downloads import Download, stays_inside
+from sandboxes.host.downloads import Download, stays_inside
 from sandboxes.inside.trees import ENTRY, FILE, FOLDER, LINK, TooLarge, Unfit, entry, pack
 
 

@@ -15,8 +15,8 @@ from envhub.contracts.network import Network, NetworkMode
 from envhub.contracts.sandbox import Probe, Sandbox, SandboxSpec
 from envhub.errors import SandboxFault, UsageError
 from envhub.testing.sandbox_suite import SandboxSuite, new_mark, python, shell, until_marked
-from sandboxes import zygote
-from sandboxes.zygote import ZygoteBackend
+from sandboxes.zygote import backend as zygote
+from sandboxes.zygote.backend import ZygoteBackend
 
 REPOSITORY = Path(__file__).parents[2]
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -26,7 +26,7 @@ AS_NOBODY = """
 import os, anyio
 from envhub.contracts.command import ExecRequest
 from envhub.contracts.sandbox import SandboxSpec
-from sandboxes.zygote import ZygoteBackend
+from sandboxes.zygote.backend import ZygoteBackend
 
 async def main():
     backend = ZygoteBackend()

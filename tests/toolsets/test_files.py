@@ -11,8 +11,8 @@ from envhub.contracts.sandbox import Sandbox, SandboxSpec
 from envhub.contracts.toolset import ToolResult
 from envhub.environments.standalone import StandaloneContext
 from envhub.toolsets.files import FILE_BYTES, FilesToolset
-from sandboxes.bubblewrap import BubblewrapBackend
-from sandboxes.process import ProcessBackend
+from sandboxes.bubblewrap.backend import BubblewrapBackend
+from sandboxes.process.backend import ProcessBackend
 from tests.toolsets.fakes import REQUEST
 
 pytestmark = pytest.mark.anyio

@@ -13,8 +13,8 @@ from envhub.environments.standalone import StandaloneContext
 from envhub.errors import UsageError
 from envhub.toolsets.kept_session import OUTPUT_BYTES
 from envhub.toolsets.shell import ShellToolset
-from sandboxes.bubblewrap import BubblewrapBackend
-from sandboxes.process import ProcessBackend
+from sandboxes.bubblewrap.backend import BubblewrapBackend
+from sandboxes.process.backend import ProcessBackend
 from tests.toolsets.fakes import REQUEST, FakeBackend, ended
 
 pytestmark = pytest.mark.anyio

@@ -17,8 +17,8 @@ from envhub.contracts.session import Interpreter
 from envhub.contracts.waiting import Holder
 from envhub.errors import SandboxFault
 from sandboxes.inside.processes import children
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import open_pool
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import open_pool
 from sandboxes.reaper import notes
 from sandboxes.state import state
 

@@ -1,0 +1,1 @@
+"""Sandboxes by a container engine: Docker, Podman, gVisor."""

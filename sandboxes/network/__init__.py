@@ -1,0 +1,1 @@
+"""The network of a sandbox: the ports and hosts that it reaches, through us."""

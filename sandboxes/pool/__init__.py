@@ -1,0 +1,1 @@
+"""The pool: which sandbox is leased to whom, and what becomes of it afterwards."""

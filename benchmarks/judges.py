@@ -8,38 +8,43 @@ for kills and the loop's lag, which are of the wall.
 """
 
 import sys
+from pathlib import Path
 
-sys.path.pop(0)  # this folder, in which `judges` is this very file
+sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, in which `judges` is this very file
 
 import argparse
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import anyio
 import numpy as np
 from anyio.lowlevel import checkpoint
 from PIL import Image, ImageDraw
-from rapidfuzz.distance import Levenshtein
-from scipy.optimize import linear_sum_assignment
 from skimage.draw import polygon2mask
 
+from benchmarks.judge_parts.floors import bare_boxes, bare_number, bare_ocr, bare_points, bare_text
+from benchmarks.judge_parts.runaway import holds_memory, sleeps
+from envhub.contracts.ids import TaskId
+from envhub.contracts.messages import Message
 from envhub.contracts.score import JudgeInput, Score
 from envhub.contracts.task import Task
+from envhub.rollouts.garbage import rare_collections
 from envhub.rollouts.judging import REWARD_THREADS
 from envhub.testing.judge_suite import answered
-from judges import GroundingF1, Maths, PointsF1, TextSimilarity, component, exact, gate, number
+from judges import GroundingF1, InProcess, Maths, PointsF1, TextSimilarity, component, exact, gate, number
+from judges.instructions import NoCommas, StartsWith, Words, followed, written
 from judges.polygons import mask_iou, rasterised
+from judges.processes import TimedOut
 
 SIDE = 1024
 IN_FLIGHT = 10_000
 TIMEOUT_S = 0.5
 RNG = np.random.default_rng(0)
 Figure = dict[str, object]
-NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def one(input: JudgeInput) -> float:
@@ -65,31 +70,6 @@ def points() -> list[list[float]]:
     return RNG.uniform(0, 100, (8, 2)).tolist()  # type: ignore[no-any-return]
 
 
-def bare_boxes(text: str, answer: object) -> float:
-    a, b = np.array(json.loads(text))[:, None], np.array(answer)
-    sides = np.maximum(np.minimum(a[..., 2:], b[:, 2:]) - np.maximum(a[..., :2], b[:, :2]), 0)
-    shared = sides.prod(-1)
-    iou = shared / ((a[..., 2:] - a[..., :2]).prod(-1) + (b[:, 2:] - b[:, :2]).prod(-1) - shared)
-    return float(iou[linear_sum_assignment(iou, maximize=True)].sum())
-
-
-def bare_points(text: str, answer: object) -> float:
-    near = np.exp(-np.square(np.array(json.loads(text))[:, None] - np.array(answer)).sum(-1) / 50)
-    return float(near[linear_sum_assignment(near, maximize=True)].sum())
-
-
-def bare_ocr(text: str, answer: object) -> float:
-    return Levenshtein.normalized_similarity(text, str(answer))
-
-
-def bare_number(text: str, answer: object) -> float:
-    return float(abs(float(NUMBER.findall(text)[-1]) - float(str(answer))) < 1e-6)
-
-
-def bare_text(text: str, answer: object) -> float:
-    return float(text.strip() == str(answer).strip())
-
-
 Batch = tuple[str, Callable[[JudgeInput], Score], Callable[[str, object], float], list[JudgeInput]]
 
 
@@ -97,7 +77,7 @@ def batches(count: int) -> list[Batch]:
     def of(pairs: Sequence[tuple[object, str]]) -> list[JudgeInput]:
         return [answered(Task.ask("?", answer), text) for answer, text in pairs]
 
-    words = ["".join(RNG.choice([*"abcdefgh "], 300)).strip() for _ in range(count)]
+    words = [" ".join("".join(RNG.choice([*"abcdefgh "], 300)).split()) for _ in range(count)]
     return [
         ("text", exact, bare_text, of([(word, word) for word in words])),
         ("number", number, bare_number, of([(n, f"I think that the answer is {n}.") for n in range(count)])),
@@ -130,6 +110,18 @@ def composing(rounds: int) -> Figure:
     return figure("compose_10_components", us, "us", "<= 20", ok=us <= 20)
 
 
+def instructions(rounds: int) -> Figure:
+    """What three instructions of a task cost over the bare look at the response."""
+    asked = [NoCommas(), Words(2, 500), StartsWith("Well")]
+    task = Task(TaskId("sea"), (Message.user("?"),), metadata={"instructions": [written(each) for each in asked]})
+    text = "Well then, it is so and so. " * 8
+    input = answered(task, text)
+    ours = seconds(lambda: [followed(input) for _ in range(1000)], rounds) * 1e3
+    floor = seconds(lambda: [[each(text) for each in asked] for _ in range(1000)], rounds) * 1e3
+    added = ours - floor
+    return figure("added_followed", added, "us a call", "<= 20", ok=added <= 20) | {"floor": round(floor, 2)}
+
+
 def polygons(rounds: int) -> list[Figure]:
     """IoU of two round polygons; the floors fill and combine masks of the same size."""
     turns = np.linspace(0, 2 * np.pi, 60, endpoint=False)
@@ -157,21 +149,40 @@ def polygons(rounds: int) -> list[Figure]:
     ]
 
 
-def runaway() -> Figure:
+def runaway_maths() -> Figure:
     """How long after its timeout a judge of mathematics that never ends has ended."""
     judge, task = Maths(timeout_s=TIMEOUT_S), Task.ask("?", 7)
     judge(answered(task, "7"))  # SymPy is imported
-    late = []
-    for _ in range(3):
-        began = time.perf_counter()
-        judge(answered(task, r"\boxed{9^{9^{9^{9}}}}"))
-        judge_s = time.perf_counter() - began
-        late.append((judge_s - TIMEOUT_S) * 1e3)
+    late = [late_ms(lambda: judge(answered(task, r"\boxed{9^{9^{9^{9}}}}"))) for _ in range(3)]
     return figure("runaway_maths_is_late_by", max(late), "ms", "<= 100, with a check of the task", ok=max(late) <= 100)
 
 
+def runaway_functions() -> list[Figure]:
+    """How long after its timeout a process is dead that sleeps, or that holds memory, once such processes run."""
+    figures, input = [], answered(Task.ask("?", 7), "7")
+
+    def killed(judge: InProcess) -> None:
+        with suppress(TimedOut):
+            anyio.run(judge.score, input, None)
+
+    for function in (sleeps, holds_memory):
+        judge = InProcess(function, timeout_s=TIMEOUT_S)
+        killed(judge)  # the first call starts the process that forks the others
+        late = max(late_ms(partial(killed, judge)) for _ in range(3))
+        figures.append(figure(f"runaway_that_{function.__name__}_is_late_by", late, "ms", "<= 100", ok=late <= 100))
+    return figures
+
+
+def late_ms(call: Callable[[], object]) -> float:
+    """By how much a call took longer than the timeout."""
+    began = time.perf_counter()
+    call()
+    return (time.perf_counter() - began - TIMEOUT_S) * 1e3
+
+
 async def in_flight() -> Figure:
-    """The loop's lag while many reward functions wait for their threads and run."""
+    """The loop's lag while many reward functions wait for their threads and run. Garbage is collected as in every run:
+    with Python's defaults, a full collection that walks 10,000 tasks is all of the lag there is."""
     reward = 0.8 * component("correct", number) + 0.2 * component("exact", exact)
     input, lags = answered(Task.ask("?", 7), "It is 7. " * 50), []
 
@@ -184,14 +195,15 @@ async def in_flight() -> Figure:
     async def judged() -> None:
         await REWARD_THREADS.run(partial(reward, input))
 
-    async with anyio.create_task_group() as ticking:
-        ticking.start_soon(tick)
-        async with anyio.create_task_group() as judging:
-            for number_started in range(IN_FLIGHT):
-                judging.start_soon(judged)
-                if number_started % 50 == 0:
-                    await checkpoint()
-        ticking.cancel_scope.cancel()
+    with rare_collections():
+        async with anyio.create_task_group() as ticking:
+            ticking.start_soon(tick)
+            async with anyio.create_task_group() as judging:
+                for number_started in range(IN_FLIGHT):
+                    judging.start_soon(judged)
+                    if number_started % 50 == 0:
+                        await checkpoint()
+            ticking.cancel_scope.cancel()
     lag = float(np.percentile(lags, 99)) * 1e3
     return figure(f"loop_lag_p99_of_{IN_FLIGHT}_judgings", lag, "ms", "< 20", ok=lag < 20)
 
@@ -209,7 +221,8 @@ def main() -> None:
         "composition": lambda: [composing(rounds)],
         "batches of 1,000": lambda: batch_figures(1000, rounds),
         "polygons": lambda: polygons(rounds),
-        "a runaway judge": lambda: [runaway()],
+        "instructions": lambda: [instructions(rounds)],
+        "runaway judges": lambda: [runaway_maths(), *runaway_functions()],
         "judgings in flight": lambda: [anyio.run(in_flight)],
     }.items():
         print(name, file=sys.stderr)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from envhub.contracts.score import JudgeInput, Score
 from envhub.errors import UsageError
 from judges.assignment import SoftF1, soft_f1
-from judges.coordinates import FARTHEST, items_in, rows_of, same_labels, true_items, within_reach
+from judges.coordinates import FARTHEST, items_in, rows_of, true_items, under_labels, within_reach
 from judges.structured import NoJson
 
 KEYS = ("bbox", "box", "bbox_2d")
@@ -46,8 +46,10 @@ class GroundingF1:
             predicted = items_in(input.response, KEYS, 4)
         except NoJson as error:
             return Score(0.0, SoftF1(0.0, 0, 1).components(), str(error))
-        result = soft_f1(_cut(_iou(predicted.rows, true.rows, areas), self.least_iou) * same_labels(predicted, true))
-        return Score(result.f1, result.components(), f"{result.predicted} boxes where {result.true} are right")
+        similarity = _cut(_iou(predicted.rows, true.rows, areas), self.least_iou)
+        result = soft_f1(under_labels(similarity, predicted, true))
+        parts = result.components()
+        return Score(parts["f1"], parts, f"{result.predicted} boxes where {result.true} are right")
 
 
 grounding = GroundingF1()

@@ -40,7 +40,7 @@ def items_in(response: str, keys: Sequence[str], count: int) -> Items:
         NoJson: there is no such list, or it is too long.
     """
     value = json_in(response)
-    if isinstance(value, Mapping) or _numbers([value], count) is not None:
+    if isinstance(value, Mapping) or (_is_flat(value) and _numbers([value], count) is not None):
         value = [value]
     if not isinstance(value, list):
         raise NoJson("the response's JSON is no list")
@@ -58,18 +58,21 @@ def true_items(task: Task, keys: Sequence[str], count: int, what: str) -> Items:
     if not isinstance(task.answer, list | tuple):
         raise UsageError(f"task '{task.id}' has the answer {task.answer!r:.200}; it must be a list of {what}")
     items = _items(task.answer, keys, count)
-    bad = np.flatnonzero(np.isnan(items.rows[:, 0]))
-    if len(bad):
+    if items.labels and len(bad := np.flatnonzero(np.isnan(items.rows[:, 0]))):  # rows alone are numbers, all of them
         raise UsageError(f"task '{task.id}': {task.answer[bad[0]]!r:.200} in its answer is none of its {what}")
     return items
 
 
-def same_labels(predicted: Items, true: Items) -> NDArray[np.bool_] | bool:
-    """Which may be paired [predicted, true]: a true item with a label, only with what bears it."""
+def under_labels(similarity: Floats, predicted: Items, true: Items) -> Floats:
+    """A similarity [predicted, true] where they may be paired, else 0: a true item with a label only with what bears
+    it."""
     if not any(true.labels):
-        return True
+        return similarity
     ours = predicted.labels or ("",) * len(predicted)
-    return np.array([[not label or mine == label for label in true.labels] for mine in ours]).reshape(len(ours), -1)
+    same: NDArray[np.bool_] = np.array(
+        [[not label or mine == label for label in true.labels] for mine in ours]
+    ).reshape(len(ours), -1)
+    return np.where(same, similarity, 0.0)
 
 
 def rows_of(given: ArrayLike, columns: Sequence[str], what: str) -> Floats:
@@ -100,6 +103,10 @@ def polygon_in(value: JsonValue) -> list[Floats] | None:
     polygons = [_vertices(one) for one in value] if alone is None else [alone]
     found = [polygon for polygon in polygons if polygon is not None]
     return found if len(found) == len(polygons) else None
+
+
+def _is_flat(value: JsonValue) -> bool:
+    return isinstance(value, list) and bool(value) and type(value[0]) in NUMBERS
 
 
 def _vertices(value: JsonValue) -> Floats | None:

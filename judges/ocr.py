@@ -31,15 +31,16 @@ class TextSimilarity:
         truth = input.task.answer
         if not isinstance(truth, str) or len(truth) > LONGEST:
             raise UsageError(f"task '{input.task.id}' has the answer {truth!r:.100}; it must be a text of <= {LONGEST}")
-        if len(input.response) > LONGEST:
+        response = input.response
+        if len(response) > LONGEST:
             return Score(0.0, {"similarity": 0.0}, f"the response has over {LONGEST} characters")
-        similarity = text_similarity(self._normal(input.response), self._normal(truth))
+        similarity = text_similarity(self._normal(response), self._normal(truth))
         return Score(similarity, {"similarity": similarity})
 
     def _normal(self, text: str) -> str:
         if not text.isascii():
             text = unicodedata.normalize("NFC", text)
-        if not self.spaces:
+        if not self.spaces and not _is_spaced(text):
             text = " ".join(text.split())
         return text if self.case else text.casefold()
 
@@ -49,5 +50,10 @@ ocr = TextSimilarity()
 
 def text_similarity(left: str, right: str) -> float:
     """1 - Levenshtein distance / length of the longer text."""
-    longer = max(len(left), len(right))
-    return 1.0 - Levenshtein.distance(left, right) / longer if longer else 1.0
+    return float(Levenshtein.normalized_similarity(left, right))
+
+
+def _is_spaced(text: str) -> bool:
+    """Whether its white space is single spaces, none at the ends, as it mostly is: to see that takes a fifth of the
+    time that joining the words does. Of all white space, only the space is printable."""
+    return text.isprintable() and "  " not in text and text[:1] != " " and text[-1:] != " "

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from envhub.contracts.score import JudgeInput, Score
 from envhub.errors import UsageError
 from judges.assignment import SoftF1, soft_f1
-from judges.coordinates import FARTHEST, items_in, rows_of, same_labels, true_items, within_reach
+from judges.coordinates import FARTHEST, items_in, rows_of, true_items, under_labels, within_reach
 from judges.structured import NoJson
 
 KEYS = ("point", "point_2d", "xy")
@@ -43,8 +43,10 @@ class PointsF1:
             predicted = items_in(input.response, KEYS, 2)
         except NoJson as error:
             return Score(0.0, SoftF1(0.0, 0, 1).components(), str(error))
-        result = soft_f1(closeness(predicted.rows, true.rows, self.sigma) * same_labels(predicted, true))
-        return Score(result.f1, result.components(), f"{result.predicted} points where {result.true} are right")
+        similarity = closeness(predicted.rows, true.rows, self.sigma)
+        result = soft_f1(under_labels(similarity, predicted, true))
+        parts = result.components()
+        return Score(parts["f1"], parts, f"{result.predicted} points where {result.true} are right")
 
 
 def points_f1(predicted: ArrayLike, true: ArrayLike, *, sigma: float) -> SoftF1:

@@ -121,17 +121,16 @@ class Worker:
 
     def ask(self, request: bytes, timeout_s: float) -> object:
         """Whatever goes wrong, but for an exception of the function, ends the worker."""
+        answer = None
         try:
             answer = self._exchange(request, monotonic() + timeout_s)
         except TimeoutError:
-            self.end()
             raise TimedOut(f"killed after {timeout_s:g} s") from None
         except (EOFError, OSError, ValueError) as error:
-            self.end()
             raise Died(f"the process that judged died, or gave no sound answer ({type(error).__name__})") from error
-        except BaseException:
-            self.end()
-            raise
+        finally:
+            if answer is None:
+                self.end()
         if "error" in answer:
             raise Failed(str(answer["error"]))
         return answer.get("value")

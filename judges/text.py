@@ -100,6 +100,8 @@ def _accepted(task: Task) -> set[str]:
 
 def _answer(task: Task) -> Decimal:
     answer = task.answer
+    if type(answer) is int:
+        return Decimal(answer)
     if isinstance(answer, bool) or not isinstance(answer, str | int | float):
         raise UsageError(f"task '{task.id}' has the answer {answer!r}; judge 'number' needs a number")
     text = str(answer).strip()

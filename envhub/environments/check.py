@@ -150,7 +150,7 @@ class Examination:
             try:
                 await episode.reset(task, seed=SEED)
                 await episode.step(Message.assistant(text))
-            except UsageError:
+            except (UsageError, Fault):  # a judge may have attributed what its context refused
                 if episode.refused:
                     return None
                 raise

@@ -23,7 +23,7 @@ from envhub.contracts.task import Task
 from envhub.environments.cheats import CHEATS, Cheat
 from envhub.environments.check import DEADLINE_S, SEED, Finding, NotApplied, find
 from envhub.environments.standalone import StandaloneEpisode
-from envhub.errors import UsageError
+from envhub.errors import Fault, UsageError
 from envhub.prompts.gold import gold_response
 from envhub.registry import EnvironmentSpec
 
@@ -92,7 +92,7 @@ class Trial:
                     text = f"{text}\n{printed[-SHOWN:]}" if prints else text
                 if episode.score is None:
                     await episode.step(Message.assistant(text))
-            except UsageError:
+            except (UsageError, Fault):  # a judge may have attributed what its context refused
                 if episode.refused:
                     raise NotApplied(f"it needs a platform ({episode.refused[0]})") from None
                 raise

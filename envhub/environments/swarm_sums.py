@@ -10,10 +10,9 @@ from random import Random
 from string import ascii_uppercase
 from typing import cast
 
-from envhub.contracts.environment import Environment, StepResult
-from envhub.contracts.policy import Action
+from envhub.contracts.environment import Environment
 from envhub.contracts.task import Task
-from envhub.environments.tool_environment import ToolEnvironment
+from envhub.environments.one_call import OneCallEnvironment
 from envhub.registry import environment
 from envhub.toolsets.tool import tool
 from envhub.toolsets.toolset import Toolset
@@ -39,15 +38,6 @@ class Pages(Toolset):
         return str(pages[page])
 
 
-class SwarmSums(ToolEnvironment):
-    """Of the pages that one action asks for, only the first is read."""
-
-    async def step(self, action: Action) -> StepResult:
-        first, rest = action.message.tool_calls[:1], action.message.tool_calls[1:]
-        refused = tuple(replace(call, error="one page an action; ask for this one in the next") for call in rest)
-        return await super().step(replace(action, message=replace(action.message, tool_calls=first + refused)))
-
-
 def paged_sums() -> list[Task]:
     """50 tasks, always the same."""
     random = Random(0)
@@ -57,7 +47,7 @@ def paged_sums() -> list[Task]:
 @environment("envhub/swarm-sums-v0", tasks=paged_sums, max_critical_steps=CRITICAL_STEPS)
 def swarm_sums() -> Environment:
     """The sum of numbers on eight pages, in fewer critical steps than there are pages: for `--agent orchestrator`."""
-    return SwarmSums(Pages, number)
+    return OneCallEnvironment(Pages, number)
 
 
 def _task(index: int, numbers: list[int]) -> Task:

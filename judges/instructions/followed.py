@@ -1,6 +1,6 @@
 """Followed: the share of a task's instructions that a response follows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from envhub.contracts.score import JudgeInput, Score
@@ -27,15 +27,16 @@ class Followed:
     key: str = "instructions"
 
     def __call__(self, input: JudgeInput) -> Score:
-        asked = instructions_of(input.task, self.key)
-        response = input.response if len(input.response) <= LONGEST else ""
+        asked, given = instructions_of(input.task, self.key), input.response
+        response = given if len(given) <= LONGEST else ""
         strict = [follows(each, response) for each in asked]
-        loose = [done or follows_loosely(each, response) for each, done in zip(asked, strict, strict=True)]
+        others = [] if all(strict) else forms(response)
+        loose = [done or _in_any(others, each) for each, done in zip(asked, strict, strict=True)]
         marks = loose if self.loose else strict
         shares = {"strict": sum(strict) / len(asked), "loose": sum(loose) / len(asked)}
         named = {name: float(mark) for name, mark in zip(_names(asked), marks, strict=True)}
         missed = [str(each) for each, mark in zip(asked, marks, strict=True) if not mark]
-        return Score(shares["loose" if self.loose else "strict"], shares | named, _remark(input.response, missed))
+        return Score(shares["loose" if self.loose else "strict"], shares | named, _remark(given, missed))
 
 
 followed = Followed()
@@ -60,15 +61,18 @@ def follows(instruction: Instruction, response: str) -> bool:
 
 def follows_loosely(instruction: Instruction, response: str) -> bool:
     """Whether a form of the response follows it."""
-    return any(follows(instruction, form) for form in forms(response))
+    return _in_any(forms(response), instruction)
 
 
-def forms(response: str) -> Iterator[str]:
-    """The eight forms that IFEval looks at, the response itself first."""
+def forms(response: str) -> list[str]:
+    """The eight forms that IFEval looks at, the response itself first, and none twice."""
     lines = response.split("\n")
-    for form in (lines, lines[1:], lines[:-1], lines[1:-1]):
-        text = "\n".join(form).strip()
-        yield from (text, text.replace("*", ""))
+    parts = ["\n".join(part).strip() for part in (lines, lines[1:], lines[:-1], lines[1:-1])]
+    return list(dict.fromkeys(form for part in parts for form in (part, part.replace("*", ""))))
+
+
+def _in_any(forms: Sequence[str], instruction: Instruction) -> bool:
+    return any(follows(instruction, form) for form in forms)
 
 
 def _names(asked: Sequence[Instruction]) -> list[str]:

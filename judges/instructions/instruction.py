@@ -5,7 +5,7 @@ JSON values whose call says whether a text follows it; its kind is the name of i
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, Field, asdict, dataclass, fields
 from types import MappingProxyType
 from typing import TypeVar, dataclass_transform
 
@@ -13,6 +13,7 @@ from envhub.contracts.messages import JsonObject, JsonValue
 from envhub.errors import UnknownName, UsageError
 
 _KINDS: dict[str, type["Instruction"]] = {}
+_FIELDS: dict[type["Instruction"], Mapping[str, Field[object]]] = {}  # of each kind, by name
 KINDS: Mapping[str, type["Instruction"]] = MappingProxyType(_KINDS)
 Kind = TypeVar("Kind", bound="Instruction")
 
@@ -56,7 +57,8 @@ class Counted(Instruction):
         raise NotImplementedError
 
     def __call__(self, response: str) -> bool:
-        return self.at_least <= self.count(response) and (self.at_most is None or self.count(response) <= self.at_most)
+        found = self.count(response)
+        return self.at_least <= found and (self.at_most is None or found <= self.at_most)
 
 
 @dataclass_transform(frozen_default=True)
@@ -69,6 +71,7 @@ def instruction(kind: type[Kind]) -> type[Kind]:
     made = dataclass(frozen=True, slots=True)(kind)
     if _KINDS.setdefault(kind.__name__, made) is not made:
         raise UsageError(f"instruction '{kind.__name__}' exists already; choose another name")
+    _FIELDS[made] = {each.name: each for each in fields(made)}
     return made
 
 
@@ -95,13 +98,13 @@ def read(data: JsonValue) -> Instruction:
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items() if name != "kind"}
     wrong = sorted(_wrong(kind, given))
     if wrong:
-        shape = ", ".join(f"{each.name}: {_named(each.type)}" for each in fields(kind))
+        shape = ", ".join(f"{name}: {_named(each.type)}" for name, each in _FIELDS[kind].items())
         raise UsageError(f"instruction {dict(data)!r}: {', '.join(wrong)}; {kind.__name__} has {shape or 'no fields'}")
     return kind(**given)
 
 
 def _wrong(kind: type[Instruction], given: Mapping[str, object]) -> Iterator[str]:
-    known = {each.name: each for each in fields(kind)}
+    known = _FIELDS[kind]
     yield from (f"no field '{name}'" for name in given.keys() - known.keys())
     for name, each in known.items():
         if name not in given:

@@ -7,9 +7,11 @@ from envhub.contracts.score import JudgeInput, Score
 from envhub.contracts.task import Task
 from envhub.environments import SingleTurn, ToolEnvironment
 from envhub.environments.check import Finding, check, preflight
+from envhub.environments.check_gold import validate
 from envhub.errors import UsageError
 from envhub.toolsets import Toolset, tool
 from judges import number
+from judges.rubric import RubricJudge
 
 pytestmark = pytest.mark.anyio
 
@@ -152,3 +154,11 @@ async def test_environment_whose_steps_pay_has_no_gold_answer(register):
 
     found = await finding(register(Paying), "gold answer")
     assert found.ok and "not applied" in found.message
+
+
+async def test_a_judge_that_says_whose_fault_a_missing_platform_is_can_run(register):
+    """RubricJudge asks side by side, within a boundary of its own: what it is refused reaches us as its Fault."""
+    spec = register(lambda: SingleTurn(RubricJudge()))
+    assert await preflight(spec) == spec.load_tasks()
+    report = await validate(spec)
+    assert "not applied: it needs a platform (policy)" in report.findings[0].message

@@ -213,7 +213,7 @@ def test_no_response_takes_long(response: str):
     for instruction, _, _ in CASES:
         start = time.thread_time()
         follows(instruction, response)
-        assert time.thread_time() - start < 2.0, instruction
+        assert time.thread_time() - start < 0.5, instruction
 
 
 @pytest.mark.parametrize(

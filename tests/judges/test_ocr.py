@@ -139,3 +139,12 @@ def test_an_answer_that_is_no_count_is_the_tasks_fault(answer: object):
 def test_slack_is_positive(slack: float):
     with pytest.raises(UsageError, match="slack"):
         Count(slack)
+
+
+@pytest.mark.parametrize("space", [" ", "  ", "\n", "\t", " \r\n", "\u00a0", "\u2003", "\u3000", "\x0b", "\x85"])
+def test_white_space_of_every_kind_is_one_space_and_none_at_the_ends(space: str):
+    task = Task.ask("?", "read me")
+    for text in (f"read{space}me", f"{space}read me", f"read me{space}"):
+        assert TextSimilarity()(answered(task, text)).scalar == 1.0
+        assert TextSimilarity()(answered(Task.ask("?", text), "read me")).scalar == 1.0
+    assert TextSimilarity(spaces=True)(answered(task, f"read me{space}")).scalar < 1.0

@@ -57,6 +57,25 @@ def test_what_runs_over_its_time_is_dead_at_once(workers: Workers):
     assert workers.call(request(os.getpid), 10) != pid
 
 
+def test_a_worker_whose_call_was_interrupted_is_not_used_again(workers: Workers):
+    pid = workers.call(request(os.getpid), 10)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            workers.call(request(time.sleep, 60), 60)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert gone(pid)
+    assert workers.call(request(os.getpid), 10) != pid
+
+
 def test_a_worker_that_dies_is_told_from_one_that_raises(workers: Workers):
     with pytest.raises(Died, match="died"):
         workers.call(request(os._exit, 3), 10)

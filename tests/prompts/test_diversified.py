@@ -43,7 +43,13 @@ from judges import exact, number
 
 pytestmark = pytest.mark.anyio
 
-BUILT_IN = ("envhub/arithmetic-v0", "envhub/calculator-v0", "envhub/delegate-v0", "envhub/swarm-sums-v0")
+BUILT_IN = tuple(
+    f"envhub/{name}-v0"
+    for name in (
+        "arithmetic", "bulk-download", "calculator", "deep-search", "delegate", "long-documents", "swarm-sums",
+        "wide-search",
+    )
+)  # fmt: skip
 CITIES = tuple(Task.ask(f"What is the capital of {land}?", city) for land, city in {
     "France": "Paris", "Peru": "Lima", "Japan": "Tokyo", "the Netherlands": "The Hague", "Chad": "N'Djamena",
 }.items())  # fmt: skip

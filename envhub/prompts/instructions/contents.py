@@ -1,5 +1,6 @@
 """Recipes on what is said: keywords, forbidden words, numbers, pictures."""
 
+from itertools import repeat
 from random import Random
 
 from envhub.prompts.instructions.recipe import (
@@ -17,7 +18,7 @@ from envhub.prompts.instructions.recipe import (
     AnyRecipe,
     Recipe,
 )
-from envhub.prompts.instructions.wording import KEYWORDS, grown, prepended
+from envhub.prompts.instructions.wording import KEYWORDS, grown, prepended, with_missing
 from judges.instructions import (
     Emojis,
     Forbidden,
@@ -40,12 +41,6 @@ def _with_keywords(text: str, asked: Keywords, rng: Random) -> str:
     return text
 
 
-def _with_keyword(text: str, asked: KeywordCount, rng: Random) -> str:
-    for _ in range(asked.at_least - asked.count(text)):
-        text = prepended(text, f"Again I saw the {asked.keyword}.")
-    return text
-
-
 def _with_keyword_in_sentence(text: str, asked: KeywordInSentence, rng: Random) -> str:
     text = grown(text, lambda longer: len(sentences(longer)) >= asked.number, rng)
     parts = sentences(text)
@@ -54,12 +49,6 @@ def _with_keyword_in_sentence(text: str, asked: KeywordInSentence, rng: Random) 
 
 def _without_words(text: str, asked: Forbidden, rng: Random) -> str:
     return " ".join(part for part in text.split(" ") if asked(part))
-
-
-def _with_numbers(text: str, asked: Numbers, rng: Random) -> str:
-    for _ in range(asked.at_least - asked.count(text)):
-        text = prepended(text, f"I counted {rng.randrange(2, 100)} of them.")
-    return text
 
 
 def _without_repeats(text: str, asked: NoRepeatedWords, rng: Random) -> str:
@@ -80,7 +69,7 @@ RECIPES: tuple[AnyRecipe, ...] = (
         KeywordCount,
         lambda rng: KeywordCount(rng.randrange(2, 5), None, rng.choice(KEYWORDS)),
         ('The word "{keyword}" should appear {amount}.', 'Say "{keyword}" {amount}.'),
-        _with_keyword,
+        lambda text, asked, rng: with_missing(text, asked, repeat(f"Again I saw the {asked.keyword}.")),
         ADD,
         frozenset((SCRIPT,)),
         "times",
@@ -104,7 +93,9 @@ RECIPES: tuple[AnyRecipe, ...] = (
         Numbers,
         lambda rng: Numbers(rng.randrange(2, 6)),
         ("Write {amount} in digits.", "Your answer should contain {amount}, written in digits."),
-        _with_numbers,
+        lambda text, asked, rng: with_missing(
+            text, asked, (f"I counted {rng.randrange(2, 100)} of them." for _ in repeat(None))
+        ),
         ADD,
         frozenset((DIGITS, SCRIPT)),
         "numbers",
@@ -121,7 +112,7 @@ RECIPES: tuple[AnyRecipe, ...] = (
         Questions,
         lambda rng: Questions(rng.randrange(1, 4)),
         ("Ask the reader {amount}.", "Include {amount}."),
-        lambda text, asked, rng: " ".join(["Is that so?"] * (asked.at_least - asked.count(text)) + [text]),
+        lambda text, asked, rng: with_missing(text, asked, repeat("Is that so?")),
         ADD,
         frozenset((SENTENCES, SCRIPT)),
         "questions",

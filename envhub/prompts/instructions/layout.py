@@ -1,6 +1,7 @@
 """Recipes on form: JSON, Markdown, lists, sections, titles, placeholders."""
 
 import json
+from collections.abc import Callable
 from random import Random
 
 from envhub.prompts.instructions.recipe import (
@@ -17,12 +18,13 @@ from envhub.prompts.instructions.recipe import (
     AnyRecipe,
     Recipe,
 )
-from envhub.prompts.instructions.wording import KEYWORDS, prepended
+from envhub.prompts.instructions.wording import KEYWORDS, prepended, with_missing
 from envhub.prompts.instructions.wording import SENTENCES as BANK
 from judges.instructions import (
     Asides,
     Bullets,
     CodeBlock,
+    Counted,
     Headings,
     Highlights,
     JsonOnly,
@@ -55,10 +57,14 @@ def _headings(text: str, asked: Headings, rng: Random) -> str:
     return "\n".join([*(f"# {name.capitalize()}\n{rng.choice(BANK)}" for name in names), text])
 
 
-def _repeated(text: str, missing: int, words: list[str], form: str) -> str:
-    for word in words[:missing]:
-        text = prepended(text, f"Think of the {form.format(word)}.")
-    return text
+def _thinking(form: str) -> Callable[[str, Counted, Random], str]:
+    """Amends a text with thoughts of as many things as are missing, each in a form."""
+
+    def amend(text: str, asked: Counted, rng: Random) -> str:
+        words = rng.sample(KEYWORDS, asked.at_least)
+        return with_missing(text, asked, (f"Think of the {form.format(word)}." for word in words))
+
+    return amend
 
 
 def _table(text: str, asked: Table, rng: Random) -> str:
@@ -136,9 +142,7 @@ RECIPES: tuple[AnyRecipe, ...] = (
         Highlights,
         lambda rng: Highlights(rng.randrange(1, 5)),
         ("Highlight {amount} in markdown, as in *a highlighted part*.",),
-        lambda text, asked, rng: _repeated(
-            text, asked.at_least - asked.count(text), rng.sample(KEYWORDS, asked.at_least), "*{}*"
-        ),
+        _thinking("*{}*"),
         ADD,
         frozenset((SCRIPT,)),
         "parts",
@@ -147,9 +151,7 @@ RECIPES: tuple[AnyRecipe, ...] = (
         Placeholders,
         lambda rng: Placeholders(rng.randrange(1, 5)),
         ("Include {amount} in square brackets, such as [address].",),
-        lambda text, asked, rng: _repeated(
-            text, asked.at_least - asked.count(text), rng.sample(KEYWORDS, asked.at_least), "[{}]"
-        ),
+        _thinking("[{}]"),
         ADD,
         frozenset((SCRIPT,)),
         "placeholders",
@@ -158,9 +160,7 @@ RECIPES: tuple[AnyRecipe, ...] = (
         Asides,
         lambda rng: Asides(rng.randrange(1, 4)),
         ("Put {amount} in parentheses.", "Use {amount} in parentheses, (like this one)."),
-        lambda text, asked, rng: _repeated(
-            text, asked.at_least - asked.count(text), rng.sample(KEYWORDS, asked.at_least), "place (by the {})"
-        ),
+        _thinking("place (by the {})"),
         ADD,
         frozenset((SCRIPT,)),
         "remarks",

@@ -27,6 +27,7 @@ from envhub.prompts.instructions.wording import (
     PALINDROMES,
     RARE_LETTERS,
     prepended,
+    with_missing,
 )
 from judges.instructions import (
     Acrostic,
@@ -54,9 +55,8 @@ def _titled(text: str, asked: TitleCase, rng: Random) -> str:
 
 
 def _capitals(text: str, asked: CapitalWords, rng: Random) -> str:
-    for word in rng.sample(KEYWORDS, max(0, asked.at_least - asked.count(text))):
-        text = prepended(text, f"Think of the {word.upper()}.")
-    return text
+    words = rng.sample(KEYWORDS, asked.at_least)
+    return with_missing(text, asked, (f"Think of the {word.upper()}." for word in words))
 
 
 def _letters(text: str, asked: LetterCount, rng: Random) -> str:
@@ -70,9 +70,8 @@ def _without_letter(text: str, asked: WithoutLetter, rng: Random) -> str:
 
 
 def _palindromes(text: str, asked: Palindromes, rng: Random) -> str:
-    for word in rng.sample(PALINDROMES, max(0, asked.at_least - asked.count(text))):
-        text = prepended(text, f"Let me say {word} here.")
-    return text
+    words = rng.sample(PALINDROMES, asked.at_least)
+    return with_missing(text, asked, (f"Let me say {word} here." for word in words))
 
 
 def _acrostic(text: str, asked: Acrostic, rng: Random) -> str:

@@ -1,7 +1,10 @@
 """Words and sentences that texts are amended with. None of them has a digit, a comma, or one of the letters j q x z."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from random import Random
+
+from judges.instructions import Counted
 
 RARE_LETTERS = "jqxz"
 KEYWORDS = (
@@ -44,6 +47,13 @@ IN_SCRIPT = {
 def prepended(text: str, sentence: str) -> str:
     """What a text says ends as it did: the answer stands there."""
     return f"{sentence} {text}"
+
+
+def with_missing(text: str, asked: Counted, sentences: Iterable[str]) -> str:
+    """A text after as many of these sentences, each with one more of what is counted, as it has too few."""
+    for sentence in islice(sentences, max(0, asked.at_least - asked.count(text))):
+        text = prepended(text, sentence)
+    return text
 
 
 def grown(text: str, enough: Callable[[str], bool], rng: Random) -> str:

@@ -1,23 +1,30 @@
 """An HTTP listener inside a running loop: what the gateway and the dashboard are served by.
 
-Binding comes before serving, so that whoever builds the app knows its URL already.
+Binding comes before serving, so that whoever builds the app knows its URL already. Of requests served here an app may
+ask to be told when their client hangs up (HANG_UP): to wait for that in a task of its own costs as much as the rest of
+the HTTP does.
 """
 
 import errno
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import anyio
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from envhub.contracts.address import is_loopback
 from envhub.errors import UsageError
 
-__all__ = ["Listener", "is_loopback", "listen", "names_loopback", "serve"]
+__all__ = ["HANG_UP", "Listener", "OnHangUp", "is_loopback", "listen", "names_loopback", "serve"]
+
+HANG_UP = "envhub.hang_up"  # the name of an ASGI extension, an OnHangUp of the request
+OnHangUp: TypeAlias = Callable[[Callable[[], None] | None], None]  # takes what is called then; None: nothing any more
 
 GRACE_S = 3  # for answers under way when the server stops
 KEEP_ALIVE_S = 75  # longer than clients pool an idle connection, so that they never send into one that closes
@@ -54,6 +61,7 @@ async def serve(app: ASGIApp, listener: Listener) -> AsyncIterator[str]:
     """
     config = uvicorn.Config(
         app,
+        http=_Http,
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -91,6 +99,26 @@ def _bind(host: str, port: int) -> socket.socket:
         else:
             rule = f"can't listen on port {port} of {host} ({error}); choose another host or port"
         raise UsageError(rule) from error
+
+
+class _Http(HttpToolsProtocol):
+    """One connection. It serves one request at a time."""
+
+    _on_hang_up: Callable[[], None] | None = None
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {HANG_UP: self._tell}  # type: ignore[dict-item]  # of ours
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._on_hang_up is not None:
+            self._on_hang_up()
+
+    def _tell(self, on_hang_up: Callable[[], None] | None) -> None:
+        self._on_hang_up = on_hang_up
+        if on_hang_up is not None and self.transport.is_closing():
+            on_hang_up()
 
 
 class _Server(uvicorn.Server):

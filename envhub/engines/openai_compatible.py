@@ -108,7 +108,7 @@ class OpenAIPolicy:
         completion = await self._policies.complete(self._body(input, sampling))
         message, finish, usage = completion.message(f"c{index:06}"), completion.finish, completion.usage
         ended_at = time.time()
-        if input.listener:
+        if input.listener and input.listener.hears:
             input.listener.hear(Heard(message.content, message.reasoning))
         turn = self._turn(index, input, sampling, message, finish, Timings(started_at, ended_at, ended_at))
         call.record(turn)

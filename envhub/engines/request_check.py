@@ -4,8 +4,10 @@ from envhub.contracts.engine import EngineRequest
 from envhub.errors import EngineFault
 
 
-def check_request(request: EngineRequest, context_tokens: int, vocabulary: int | None = None) -> None:
-    """For an engine of text; `vocabulary` None: its ids are not known here.
+def check_request(
+    request: EngineRequest, context_tokens: int, vocabulary: int | None = None, *, takes_images: bool = False
+) -> None:
+    """`vocabulary` None: the engine's ids are not known here.
 
     Raises:
         EngineFault: not retryable, the prompt does not fit the engine.
@@ -18,6 +20,11 @@ def check_request(request: EngineRequest, context_tokens: int, vocabulary: int |
         most = "" if vocabulary is None else f" to {vocabulary - 1}"
         rule = f"the weights know 0{most}: use their own tokenizer"
         raise EngineFault(f"the prompt has ids from {prompt.min()} to {prompt.max()}; {rule}", retryable=False)
-    if request.images:
-        rule = "this engine takes text alone: use a model of text, or leave the images out"
+    if request.images and not takes_images:
+        rule = "this engine takes text alone: use one that takes images (docs/engines.md), or leave them out"
         raise EngineFault(f"the prompt has {len(request.images)} images; {rule}", retryable=False)
+    for shown in request.images:
+        if not shown.image.data:
+            rule = "it is in the store alone: give the message with its file"
+            problem = f"the prompt shows the image {shown.image.sha256} without its file"
+            raise EngineFault(f"{problem}; {rule}", retryable=False)

@@ -86,14 +86,21 @@ class Rotation:
             raise EngineFault(f"{len(self._line)} generations wait for a server already; run fewer rollouts at once")
         waiter = _Waiter(keys)
         self._line[waiter] = None
+        granted = False
         try:
-            return await self._granted(waiter)
-        except BaseException:
-            self._line.pop(waiter, None)
-            if waiter.replica is not None:
-                waiter.replica.running -= 1
-                self.grant()
-            raise
+            replica = await self._granted(waiter)
+            granted = True
+            return replica
+        finally:
+            if not granted:
+                self._withdraw(waiter)
+
+    def _withdraw(self, waiter: _Waiter) -> None:
+        """Of one that waits no more; a place that it was given just before goes to the next."""
+        self._line.pop(waiter, None)
+        if waiter.replica is not None:
+            waiter.replica.running -= 1
+            self.grant()
 
     async def _granted(self, waiter: _Waiter) -> Replica:
         while waiter.replica is None:

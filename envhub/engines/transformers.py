@@ -27,22 +27,23 @@ DTYPES = {"": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat1
 
 def load(options: EngineOptions) -> Model:
     """A model from `options.weights`, a directory of Hugging Face's layout or a .gguf file; SmolLM2-135M-Instruct by
-    default. `options.dtype` float32 or bfloat16: what it computes in.
+    default. `options.dtype` float32 or bfloat16: what it computes in; `options.device`: and where.
 
     Raises:
-        UsageError: no such weights, or some that this engine can't run.
+        UsageError: no such weights, or some that this engine can't run; or no such device.
     """
     if options.max_batch < 1:
         raise UsageError(f"max_batch is {options.max_batch}; it must be at least 1")
     if options.dtype not in DTYPES:
         raise UsageError(f"dtype is '{options.dtype}'; this engine computes in float32 or bfloat16")
+    device = device_of(options.device)
     path = Path(options.weights) if options.weights else default_weights()
     files = TokenizerFiles(*load_tokenizer(path)) if path.suffix == ".gguf" else open_directory(path)
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
         with boundary(Boundary.ENGINE):
-            model = read_model(path, DTYPES[options.dtype])
+            model = read_model(path, DTYPES[options.dtype], device)
     except Fault as fault:
         raise UsageError(f"transformers can't read '{path}' ({fault}); give a causal language model") from fault
     check_model(model)
@@ -58,9 +59,21 @@ def load(options: EngineOptions) -> Model:
     )
 
 
-def read_model(path: Path, dtype: torch.dtype) -> Any:
-    """The model of a directory or a .gguf file, on the GPU where there is one."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def device_of(name: str) -> torch.device:
+    """The device of that name; "": a GPU where there is one, else the CPU.
+
+    Raises:
+        UsageError: it is not here.
+    """
+    gpus = torch.cuda.device_count()
+    known = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{index}" for index in range(gpus))]
+    if name and name not in known:
+        raise UsageError(f"device is '{name}'; torch finds {', '.join(known)} here")
+    return torch.device(name or ("cuda" if gpus else "cpu"))
+
+
+def read_model(path: Path, dtype: torch.dtype, device: torch.device) -> Any:
+    """The model of a directory or a .gguf file."""
     if path.suffix == ".gguf":
         return _read_gguf(path).to(device, dtype)
     return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True).to(device).eval()
@@ -128,7 +141,8 @@ class TransformersEngine(InProcessEngine[TorchCache]):
         if not Path(weights).exists():
             raise EngineFault(f"no weights at '{weights}'; give a directory or a .gguf file", retryable=False)
         with boundary(Boundary.ENGINE):
-            state: Mapping[str, torch.Tensor] = read_model(Path(weights), self._model.dtype).state_dict()
+            model = read_model(Path(weights), self._model.dtype, torch.device("cpu"))
+        state: Mapping[str, torch.Tensor] = model.state_dict()
         return state
 
     def _check_state(self, state: Mapping[str, torch.Tensor]) -> None:

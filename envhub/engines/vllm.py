@@ -9,6 +9,7 @@ import msgspec
 from envhub.contracts.engine import EngineOptions, EngineRequest, Model
 from envhub.contracts.ids import PolicyVersion
 from envhub.engines.over_http.connection import HttpServer, decoded
+from envhub.engines.over_http.data_url import data_url
 from envhub.engines.over_http.engine import HttpEngine
 from envhub.engines.over_http.held_tokens import Piece, VersionSpan, finish_of, version_of
 from envhub.engines.over_http.served_model import GUIDE, ServedModel, served_model
@@ -71,6 +72,7 @@ class _Endpoint(Protocol):
     """One of vLLM's two ways to generate from token ids."""
 
     path: str
+    takes_images: bool
 
     def body(self, request: EngineRequest) -> dict[str, object]:
         """What it is asked, model and name left out."""
@@ -81,12 +83,19 @@ class _Endpoint(Protocol):
 
 class _Generate:
     path = GENERATE
+    takes_images = True
 
     def body(self, request: EngineRequest) -> dict[str, object]:
-        return {
+        body: dict[str, object] = {
             "token_ids": request.prompt_ids.tolist(),
             "sampling_params": {**_sampling(request), "detokenize": False},
         }
+        if request.images:
+            body["content_parts"] = [
+                {"type": "image_url", "url": data_url(shown.image), "uuid": shown.image.sha256}
+                for shown in request.images
+            ]
+        return body
 
     def scores(self, logprobs: _Logprobs) -> tuple[list[int], list[float | None]]:
         content = logprobs.content or []
@@ -97,6 +106,7 @@ class _Completions:
     """Takes what it is not told from the model's generation_config.json."""
 
     path = COMPLETIONS
+    takes_images = False
     neutral: Mapping[str, object] = {
         "top_p": 1.0,
         "top_k": 0,
@@ -139,10 +149,12 @@ class VllmEngine(HttpEngine):
     """
 
     def __init__(self, served: ServedModel) -> None:
-        super().__init__(HttpServer(served.url, served.key), served.context_tokens)
+        self._endpoint = _endpoint(served)
+        super().__init__(
+            HttpServer(served.url, served.key), served.context_tokens, takes_images=self._endpoint.takes_images
+        )
         self._model = served.name
         self._is_adapter = served.is_adapter
-        self._endpoint = _endpoint(served)
         self._tells_version = served.serves(VERSION, method="GET")
         self._stamped = PolicyVersion(0)  # by us, on a server that does not tell its version
 

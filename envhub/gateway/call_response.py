@@ -19,6 +19,7 @@ from envhub.gateway.dialect import Call, Reply, Sampled
 from envhub.gateway.errors import ApiError, api_error
 from envhub.gateway.hang_up import HangUp
 from envhub.gateway.sessions import Session
+from envhub.http_server import HANG_UP, OnHangUp
 
 COALESCE_S = 0.005  # a burst of tokens is one event
 WHOLE = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
@@ -40,14 +41,28 @@ class CallResponse(Response):
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(cancel_when_left, receive, self._hang_up)
-            if self._call.stream is None:
-                await self._run()
-            else:
+        on_hang_up: OnHangUp | None = scope.get("extensions", {}).get(HANG_UP)
+        if on_hang_up is not None:
+            on_hang_up(self._hang_up.cancel)
+            try:
+                await self._respond(send)
+            finally:
+                on_hang_up(None)
+        else:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(cancel_when_left, receive, self._hang_up)
+                await self._respond(send)
+                tasks.cancel_scope.cancel()
+        if self._answer.error is not None and not self._started:
+            raise self._answer.error
+
+    async def _respond(self, send: Send) -> None:
+        if self._call.stream is None:
+            await self._run()
+        else:
+            async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._run)
                 await self._stream(self._call.stream, send)
-            tasks.cancel_scope.cancel()
         await self._end(send)
 
     async def _run(self) -> None:
@@ -55,14 +70,14 @@ class CallResponse(Response):
         fork, trains = self._fork or call.input.fork, self._session.rules.trains
         input = replace(call.input, fork=fork, trains=trains, listener=answer, cut=self._hang_up)
         try:
-            with self._hang_up.call:
-                answer.action = await self._session.act(input)
-                if call.kept is not None:
-                    self._session.keep(call.id, (*call.kept, answer.action.message))
+            answer.action = await self._session.act(input, self._hang_up.call)
+            if call.kept is not None and answer.action is not None:
+                self._session.keep(call.id, (*call.kept, answer.action.message))
         except EnvhubError as error:
             answer.error = api_error(error)
-        answer.over.set()
-        answer.news.set()
+        if answer.hears:
+            answer.over.set()
+            answer.news.set()
 
     async def _stream(self, reply: Reply, send: Send) -> None:
         """Writes what is heard, until the answer is whole."""
@@ -78,13 +93,12 @@ class CallResponse(Response):
                 await self._send(send, reply.piece(answer.take()), more=True)
 
     async def _end(self, send: Send) -> None:
+        """Nothing, where the client left, or where an error can still have a status of its own."""
         answer, reply = self._answer, self._call.stream
         if answer.action is not None:
             write = self._call.whole if reply is None else reply.closing
             await self._send(send, write(answer.action, answer.sampled), more=False)
-        elif answer.error is not None:
-            if reply is None or not self._started:
-                raise answer.error
+        elif answer.error is not None and reply is not None and self._started:
             await self._send(send, reply.failure(answer.error), more=False)
 
     async def _send(self, send: Send, body: bytes, *, more: bool) -> None:
@@ -101,16 +115,18 @@ class _Answer:
 
     def __init__(self, *, hears: bool) -> None:
         self.hears = hears
-        self.over = anyio.Event()
-        self.news = anyio.Event()
+        if hears:  # what only a stream waits for
+            self.over = anyio.Event()
+            self.news = anyio.Event()
         self.heard: list[Heard] = []
         self.sampled: Sampled | None = None
         self.action: Action | None = None
         self.error: ApiError | None = None
 
     def hear(self, heard: Heard) -> None:
-        self.heard.append(heard)
-        self.news.set()
+        if self.hears:
+            self.heard.append(heard)
+            self.news.set()
 
     def read(self, turn: Turn, tokenizer: Tokenizer) -> None:
         self.sampled = Sampled(turn, tokenizer)

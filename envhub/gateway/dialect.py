@@ -26,14 +26,6 @@ class Sampled:
     turn: Turn
     tokenizer: Tokenizer
 
-    def tokens(self) -> list[tuple[str, float]]:
-        """Each token's text, by itself, and its log probability in nats."""
-        decode = self.tokenizer.decode
-        return [
-            (decode([id]), logprob)
-            for id, logprob in zip(self.turn.output_ids.tolist(), self.turn.logprobs.tolist(), strict=True)
-        ]
-
 
 Write: TypeAlias = Callable[[Action, Sampled | None], bytes]  # None: of a policy that keeps no record of tokens
 

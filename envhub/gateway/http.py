@@ -62,18 +62,18 @@ async def _read_body(request: Request) -> bytes:
     """The raw body; what exceeds the limit is never kept."""
     chunks: list[bytes] = []
     size = 0
-    try:
-        with anyio.fail_after(READ_S):
+    with anyio.move_on_after(READ_S) as patience:
+        try:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size <= MAX_BYTES:
                     chunks.append(chunk)
                 elif size > DRAINED * MAX_BYTES:
                     break
-    except TimeoutError as error:
-        raise ApiError(408, "request_timeout", f"the body took longer than {READ_S:g} s; send it at once") from error
-    except ClientDisconnect as error:
-        raise ApiError(400, "incomplete_body", "the connection closed within the body") from error
+        except ClientDisconnect as error:
+            raise ApiError(400, "incomplete_body", "the connection closed within the body") from error
+    if patience.cancelled_caught:
+        raise ApiError(408, "request_timeout", f"the body took longer than {READ_S:g} s; send it at once")
     if size > MAX_BYTES:
         raise _too_large()
     return b"".join(chunks)

@@ -60,8 +60,9 @@ class Session:
         """Of one answer."""
         return f"{self.rollout_id}-{next(self._numbers)}"
 
-    async def act(self, input: PolicyInput) -> Action:
-        """One call of the rollout's policy, once there is a place for it; cancelled when the session ends.
+    async def act(self, input: PolicyInput, call: anyio.CancelScope) -> Action | None:
+        """One call of the rollout's policy, once there is a place for it. It runs within the scope `call`, which the
+        end of the session cancels; None where its client has.
 
         Raises:
             ApiError: too many calls are in flight, or the session has ended.
@@ -69,7 +70,7 @@ class Session:
         """
         if self._ended:
             raise self._over()
-        with anyio.CancelScope() as call:
+        with call:
             self._calls.add(call)
             try:
                 action = await self._placed(input)
@@ -83,6 +84,8 @@ class Session:
                 raise
             finally:
                 self._leave(call)
+        if not self._ended:
+            return None
         raise self._over()
 
     def keep(self, id: str, conversation: tuple[Message, ...]) -> None:

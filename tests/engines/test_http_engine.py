@@ -1,17 +1,19 @@
 """What engines on servers make of servers that fail or answer nonsense."""
 
 import json
+from base64 import b64decode
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from struct import pack
 from typing import TypeAlias
 
 import anyio
 import pytest
 
-from envhub.contracts.engine import EngineOptions, Model, PromptImage
+from envhub.contracts.engine import EngineOptions, EngineRequest, Model, PromptImage
 from envhub.contracts.messages import Image
 from envhub.engines import sglang, vllm
 from envhub.errors import EngineFault
@@ -37,6 +39,7 @@ SERVERS: dict[type[ServerDouble], EngineFactory] = {
     CompletionsDouble: vllm.load,
     SglangDouble: sglang.load,
 }
+PNG = b"\x89PNG\r\n\x1a\n" + pack(">I4sII", 13, b"IHDR", 2, 1) + bytes(5)  # as much of one as is looked at here
 Spoil: TypeAlias = Callable[[Json], Json | bytes]
 
 
@@ -187,8 +190,35 @@ async def test_logprobs_of_another_distribution_are_refused_where_it_matters(
     assert all((chunk.logprobs == 0).all() for chunk in greedy)
 
 
-async def test_images_are_refused(double: ServerDouble, model: Model) -> None:
-    image = PromptImage(Image("0" * 64, "image/png", 1, 1), 0, 1)
-    with pytest.raises(EngineFault, match="1 images; this engine takes text alone") as caught:
-        await collect(model, replace(request_of(model), images=(image,)))
-    assert not caught.value.retryable
+def shown(model: Model, image: Image) -> EngineRequest:
+    """A request whose second token is the placeholder of that image."""
+    return replace(request_of(model, max_tokens=3), images=(PromptImage(image, 1, 2),))
+
+
+async def test_images_go_to_the_server_as_files_beside_the_ids_of_their_placeholders(tiny_gguf: Path) -> None:
+    double, image = VllmDouble(), Image.of(PNG)
+    async with opened(double, vllm.load, tiny_gguf) as model:
+        request = shown(model, image)
+        assert len(ids_of(await collect(model, request))) == 3
+    body = double.asked[-1][1]
+    assert body["token_ids"] == request.prompt_ids.tolist()
+    ((kind, url, uuid),) = [part.values() for part in body["content_parts"]]
+    assert (kind, uuid) == ("image_url", image.sha256)
+    head, _, file = url.partition(",")
+    assert (head, b64decode(file)) == ("data:image/png;base64", image.data)
+
+
+@pytest.mark.parametrize("make", [CompletionsDouble, SglangDouble])
+async def test_images_are_refused_where_the_endpoint_takes_none(make: type[ServerDouble], tiny_gguf: Path) -> None:
+    load = sglang.load if make is SglangDouble else vllm.load
+    async with opened(make(), load, tiny_gguf) as model:
+        with pytest.raises(EngineFault, match="1 images; this engine takes text alone") as caught:
+            await collect(model, shown(model, Image.of(PNG)))
+        assert not caught.value.retryable
+
+
+async def test_an_image_without_its_file_is_refused(tiny_gguf: Path) -> None:
+    async with opened(VllmDouble(), vllm.load, tiny_gguf) as model:
+        with pytest.raises(EngineFault, match="without its file") as caught:
+            await collect(model, shown(model, Image("0" * 64, "image/png", 1, 1)))
+        assert not caught.value.retryable

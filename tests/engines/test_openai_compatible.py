@@ -188,6 +188,7 @@ async def test_an_answer_that_is_none_is_a_fault(answer: dict[str, Any]) -> None
 
 async def test_a_length_is_a_length_and_a_listener_hears_the_whole() -> None:
     class Ear:
+        hears = True
         heard: list[Heard]
 
         def __init__(self) -> None:

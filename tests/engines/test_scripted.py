@@ -28,6 +28,11 @@ class TestConformance(EngineSuite):
     def model(self) -> Model:
         return model_of(story)
 
+    @pytest.fixture
+    def endless(self, model: Model) -> EngineRequest:
+        """A script's answer ends with a stop id."""
+        return request_of(model, max_tokens=1000)
+
 
 async def test_the_script_sees_the_prompt_with_its_control_tokens() -> None:
     seen: list[ScriptInput] = []

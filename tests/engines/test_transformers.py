@@ -129,7 +129,8 @@ async def test_recorded_logprobs_are_those_of_one_pass(config: Any, monkeypatch:
     monkeypatch.setattr(torch_decoder, "CPU_PREFILL", 32)  # prompts enter in pieces
     network = tiny(config)
     model = model_of(network)
-    requests = [request_of(model, PROMPT + "abc" * seed, seed=seed) for seed in range(6)]
+    texts = [PROMPT + text * count for count in range(6) for text in ("abc", "xyz")]  # two of each length
+    requests = [request_of(model, text, seed=seed) for seed, text in enumerate(texts)]
     turns = await together(model, requests)
     assert max(error_of(network, *turn) for turn in zip(requests, turns, strict=True)) < 1e-4
     next_turns = [
@@ -277,6 +278,7 @@ def test_load_names_what_is_wrong(tmp_path: Path, directory: Path) -> None:
     for options, message in (
         (EngineOptions(max_batch=0), "max_batch is 0"),
         (EngineOptions(dtype="float8"), "dtype is 'float8'"),
+        (EngineOptions(device="cuda:7"), "device is 'cuda:7'; torch finds cpu"),
         (EngineOptions(weights=str(tmp_path / "absent")), "no directory"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -239,5 +239,6 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
 
 
 def test_a_server_that_does_not_run_is_named(free_tcp_port: int) -> None:
-    with pytest.raises(UsageError, match=f"no server answers at http://127.0.0.1:{free_tcp_port}"):
-        load(EngineOptions(url=f"http://127.0.0.1:{free_tcp_port}"))
+    url = f"http://127.0.0.1:{free_tcp_port}"
+    with pytest.raises(UsageError, match=f"no server answers at {url}: connection refused; start it"):
+        load(EngineOptions(url=url))

@@ -46,7 +46,7 @@ class FakePolicy:
     async def act(self, input: PolicyInput) -> Action:
         self.inputs.append(input)
         turn = len(self.inputs) - 1
-        for heard in self.heard if input.listener else ():
+        for heard in self.heard if input.listener and input.listener.hears else ():
             input.listener.hear(heard)
         if self.gate is not None:
             await self._wait(self.gate)

@@ -9,7 +9,7 @@ from httpx import AsyncClient
 from starlette.responses import PlainTextResponse
 
 from envhub.errors import UsageError
-from envhub.http_server import is_loopback, listen, names_loopback, serve
+from envhub.http_server import HANG_UP, is_loopback, listen, names_loopback, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -108,3 +108,41 @@ async def test_an_ipv6_listener_has_brackets_in_its_url():
         pytest.skip("this machine has no IPv6")
     with listen("::1") as listener:
         assert listener.url.startswith("http://[::1]:")
+
+
+async def test_an_app_is_told_when_its_client_hangs_up_also_when_it_asks_too_late():
+    began, left, told_late = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def waits(scope, receive, send):
+        on_hang_up = scope["extensions"][HANG_UP]
+        on_hang_up(left.set)
+        began.set()
+        await left.wait()
+        on_hang_up(told_late.set)
+
+    with listen() as listener:
+        async with serve(waits, listener) as url:
+            port = int(url.rpartition(":")[2])
+            async with await anyio.connect_tcp("127.0.0.1", port) as client:
+                await client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                await began.wait()
+                assert not left.is_set()
+            with anyio.fail_after(5):
+                await left.wait()
+                await told_late.wait()
+
+
+async def test_an_app_that_took_back_its_wish_is_not_told():
+    told = []
+
+    async def answers(scope, receive, send):
+        scope["extensions"][HANG_UP](lambda: told.append(scope["path"]))
+        await hello(scope, receive, send)
+        scope["extensions"][HANG_UP](None)
+
+    with listen() as listener:
+        async with serve(answers, listener) as url:
+            async with AsyncClient() as http:
+                assert (await http.get(url)).text == "hello"
+            await anyio.sleep(0.05)
+    assert told == []

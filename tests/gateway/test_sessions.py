@@ -38,7 +38,7 @@ async def test_no_call_is_answered_after_its_session_ended(monkeypatch, grace_s)
 
     async def call() -> None:
         with pytest.raises(ApiError) as caught:
-            await session.act(INPUT)
+            await session.act(INPUT, anyio.CancelScope())
         refused.append(caught.value)
 
     with anyio.fail_after(10):

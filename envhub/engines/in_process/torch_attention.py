@@ -112,16 +112,15 @@ class PackedStep:
         return mixed
 
     def _split(self, segments: Sequence[Segment[TorchCache]]) -> Iterator[_Part]:
-        """All that decode together, each piece of a prompt alone."""
+        """All of one size together: what decodes, and prompts or what is left of them where they are as long."""
         ends = accumulate(len(segment.ids) for segment in segments)
-        placed = [(segment, end - len(segment.ids)) for segment, end in zip(segments, ends, strict=True)]
-        single = [(segment, row) for segment, row in placed if len(segment.ids) == 1]
-        if single:
-            single.sort(key=lambda each: each[0].cache.slot)
-            yield self._part([segment for segment, _ in single], [row for _, row in single])
-        for segment, row in placed:
-            if len(segment.ids) > 1:
-                yield self._part([segment], list(range(row, row + len(segment.ids))))
+        by_size: dict[int, list[tuple[Segment[TorchCache], int]]] = {}
+        for segment, end in zip(segments, ends, strict=True):
+            by_size.setdefault(len(segment.ids), []).append((segment, end - len(segment.ids)))
+        for size, placed in by_size.items():
+            placed.sort(key=lambda each: each[0].cache.slot)
+            rows = [row + place for _, row in placed for place in range(size)]
+            yield self._part([segment for segment, _ in placed], rows)
 
     def _part(self, segments: Sequence[Segment[TorchCache]], rows: Sequence[int]) -> _Part:
         at = self._tensor(rows)

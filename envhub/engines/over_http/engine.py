@@ -31,8 +31,10 @@ class HttpEngine(ABC):
     A stream that stays silent is waited for; who uses the engine bounds the wait.
     """
 
-    def __init__(self, server: HttpServer, context_tokens: int) -> None:
+    def __init__(self, server: HttpServer, context_tokens: int, *, takes_images: bool) -> None:
+        """`takes_images`: the server makes of each placeholder in a prompt what its model sees of the image there."""
         self.context_tokens = context_tokens
+        self.takes_images = takes_images
         self._server = server
         self._versions = VersionWatch(self._ask_version)
         self._probing = anyio.Lock()
@@ -40,22 +42,22 @@ class HttpEngine(ABC):
         self._numbers = count()
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
-        check_request(request, self.context_tokens)
+        check_request(request, self.context_tokens, takes_images=self.takes_images)
         if request.sampling.temperature not in (0.0, 1.0):  # at 1 all servers agree, at 0 the choice is certain
             await self._require_temperature(request)
         held = HeldTokens(await self._versions.known(), greedy=request.sampling.temperature == 0.0)
-        settled_at = arrived_at = anyio.current_time()
+        due_at = anyio.current_time() + HELD_S  # when the versions are asked for
         async with aclosing(self._arrivals(request, held)) as arrivals:
-            async for arrived_at in arrivals:
-                if held.finish is None and (held.told or (held.waits and arrived_at - settled_at > HELD_S)):
-                    settled_at = arrived_at
-                    for chunk in await self._settled(held, arrived_at):
+            async for _ in arrivals:
+                if held.finish is None and (held.told or (held.waits and anyio.current_time() > due_at)):
+                    for chunk in await self._settled(held):
                         yield chunk
+                    due_at = anyio.current_time() + HELD_S
         if held.finish is None:
             raise EngineFault("the server ended its answer without a finish reason")
         if held.finish is Finish.LENGTH and held.received < request.sampling.max_tokens:
             held.finish = Finish.CONTEXT
-        for chunk in await self._settled(held, arrived_at):
+        for chunk in await self._settled(held):
             yield chunk
 
     async def health(self) -> None:
@@ -83,8 +85,8 @@ class HttpEngine(ABC):
             EngineFault: retryable, it can't be read, or tells of an error.
         """
 
-    async def _arrivals(self, request: EngineRequest, held: HeldTokens) -> AsyncGenerator[float, None]:
-        """Lets `held` have what comes, and says when it came."""
+    async def _arrivals(self, request: EngineRequest, held: HeldTokens) -> AsyncGenerator[None, None]:
+        """Lets `held` have what comes, as it comes."""
         asked = self._bounded(request)
         try:
             async with aclosing(self._server.events(*self._asked(asked))) as arrivals:
@@ -93,7 +95,7 @@ class HttpEngine(ABC):
                         piece = self._read(event, held.received)
                         if piece is not None:
                             held.add(piece)
-                    yield anyio.current_time()
+                    yield
         finally:
             if held.finish is None:
                 with anyio.move_on_after(GIVING_UP_S, shield=True):
@@ -105,12 +107,16 @@ class HttpEngine(ABC):
     def _bounded(self, request: EngineRequest) -> EngineRequest:
         """With no more tokens than the context has room for, as servers refuse to be asked for more; and with an id
         that no other request of this engine has, not even the same one again."""
-        room = self.context_tokens - len(request.prompt_ids)
-        sampling = replace(request.sampling, max_tokens=min(request.sampling.max_tokens, room))
-        return replace(request, request_id=f"{request.request_id}~{next(self._numbers)}", sampling=sampling)
+        sampling, room = request.sampling, self.context_tokens - len(request.prompt_ids)
+        if sampling.max_tokens > room:
+            sampling = replace(sampling, max_tokens=room)
+        name = f"{request.request_id}~{next(self._numbers)}"
+        return EngineRequest(
+            name, request.prompt_ids, sampling, request.stop_ids, request.policy_version, request.images
+        )
 
-    async def _settled(self, held: HeldTokens, arrived_at: float) -> list[EngineChunk]:
-        return held.settle(None if held.told else await self._versions.after(arrived_at))
+    async def _settled(self, held: HeldTokens) -> list[EngineChunk]:
+        return held.settle(None if held.told else await self._versions.after(anyio.current_time()))
 
     async def _require_version(self, version: PolicyVersion) -> None:
         """To be called after a reload.
@@ -150,4 +156,4 @@ class HttpEngine(ABC):
         async with aclosing(self._arrivals(probe, held)) as arrivals:
             async for _ in arrivals:
                 pass
-        return sum(held.logprobs)
+        return float(held.logprobs.sum())

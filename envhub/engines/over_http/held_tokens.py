@@ -5,16 +5,18 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from envhub.contracts.engine import EngineChunk
 from envhub.contracts.ids import PolicyVersion
-from envhub.contracts.turn import Finish
+from envhub.contracts.turn import Finish, Ids, Logprobs
 from envhub.errors import EngineFault
 
 MOST_ID = int(np.iinfo(np.int32).max)
 NO_LOGPROB = -9999.0  # what servers write for one that is -inf, NaN or absent
 ROUNDING = 1e-6  # nats: a float32 log-softmax can round to just above 0
 UNTRAINED = "default"  # what servers call the weights that they were started with
+_least, _most = np.minimum.reduce, np.maximum.reduce
 
 
 class VersionSpan(msgspec.Struct, frozen=True):
@@ -51,7 +53,7 @@ class HeldTokens:
         self._greedy = greedy
         self._spans: Sequence[VersionSpan] | None = None
         self._ids: list[int] = []
-        self._logprobs: list[float] = []
+        self._logprobs: list[float | None] = []
         self._confirmed = 0  # tokens handed on before spans told their version
 
     def add(self, piece: Piece) -> None:
@@ -65,15 +67,19 @@ class HeldTokens:
             raise _unfit(f"it has {len(piece.logprobs)} logprobs for {len(piece.ids)} tokens")
         if piece.scored != piece.ids:
             raise _unfit(f"it has logprobs of the ids {piece.scored} for the tokens {piece.ids}")
-        self._ids.extend(map(_fit_id, piece.ids))
-        self._logprobs.extend(0.0 if self._greedy else _fit_logprob(value) for value in piece.logprobs)
+        self._ids += piece.ids
+        self._logprobs += piece.logprobs
         self.received += len(piece.ids)
         self.finish, self._spans = piece.finish, piece.spans
 
     @property
-    def logprobs(self) -> tuple[float, ...]:
-        """Of what is held, nats."""
-        return tuple(self._logprobs)
+    def logprobs(self) -> Logprobs:
+        """float32, nats: of what is held.
+
+        Raises:
+            EngineFault: retryable, as of `settle`.
+        """
+        return _fit_logprobs(self._logprobs)
 
     @property
     def told(self) -> bool:
@@ -89,7 +95,8 @@ class HeldTokens:
         """All that is certain; `now` is the server's version after the newest token came, unless the versions are told.
 
         Raises:
-            EngineFault: retryable, the versions are not to be found out, or contradict each other.
+            EngineFault: retryable, what was sent may not be recorded, or its versions are not to be found out, or
+                contradict each other.
         """
         if self._spans is not None:
             return self._divided(self._spans)
@@ -122,7 +129,8 @@ class HeldTokens:
         ids, self._ids = self._ids[:count], self._ids[count:]
         logprobs, self._logprobs = self._logprobs[:count], self._logprobs[count:]
         last = None if self._ids else self.finish
-        return EngineChunk(np.array(ids, np.int32), np.array(logprobs, np.float32), version, last)
+        certain = np.zeros(count, np.float32) if self._greedy else _fit_logprobs(logprobs)
+        return EngineChunk(_fit_ids(ids), certain, version, last)
 
 
 def version_of(label: str) -> PolicyVersion:
@@ -150,16 +158,19 @@ def finish_of(reason: str | None) -> Finish | None:
     return Finish(reason)
 
 
-def _fit_id(index: int) -> int:
-    if not 0 <= index <= MOST_ID:
-        raise _unfit(f"it has the token id {index}; ids lie between 0 and {MOST_ID}")
-    return index
+def _fit_ids(ids: Sequence[int]) -> Ids:
+    if ids and not 0 <= min(ids) <= max(ids) <= MOST_ID:
+        unfit = next(id for id in ids if not 0 <= id <= MOST_ID)
+        raise _unfit(f"it has the token id {unfit}; ids lie between 0 and {MOST_ID}")
+    return np.array(ids, np.int32)
 
 
-def _fit_logprob(value: float | None) -> float:
-    if value is None or not NO_LOGPROB < value <= ROUNDING:  # NaN fails every comparison
-        raise _unfit(f"it has the logprob {value}; each must be finite and <= 0")
-    return min(value, 0.0)
+def _fit_logprobs(logprobs: Sequence[float | None]) -> Logprobs:
+    found: NDArray[np.float64] = np.array(logprobs, np.float64)  # None becomes NaN, which fails every comparison
+    if len(found) and not NO_LOGPROB < _least(found) <= _most(found) <= ROUNDING:
+        unfit = next(value for value in logprobs if value is None or not NO_LOGPROB < value <= ROUNDING)
+        raise _unfit(f"it has the logprob {unfit}; each must be finite and <= 0")
+    return np.minimum(found, 0.0).astype(np.float32)
 
 
 def _unfit(what: str) -> EngineFault:

@@ -1,7 +1,6 @@
 """What is said to an OpenAI-compatible server, and read from it: chat completions."""
 
 import json
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -9,6 +8,7 @@ import msgspec
 from envhub.contracts.messages import Image, JsonObject, Message, Role, ToolCall
 from envhub.contracts.toolset import ToolSpec
 from envhub.contracts.turn import Finish
+from envhub.engines.over_http.data_url import data_url
 from envhub.errors import EngineFault
 
 FINISHES = {"stop": Finish.STOP, "tool_calls": Finish.STOP, "function_call": Finish.STOP, "length": Finish.LENGTH}
@@ -138,5 +138,4 @@ def _parts(message: Message) -> Iterator[JsonObject]:
 
 
 def _image_json(image: Image) -> JsonObject:
-    data = b64encode(image.data).decode()
-    return {"type": "image_url", "image_url": {"url": f"data:{image.media_type};base64,{data}"}}
+    return {"type": "image_url", "image_url": {"url": data_url(image)}}

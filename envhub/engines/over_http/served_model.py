@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import msgspec
 
 from envhub.contracts.engine import Engine, EngineOptions, Model
-from envhub.engines.over_http.server_url import checked_url, key_variable, server_key
+from envhub.engines.over_http.server_url import checked_url, key_variable, server_key, why
 from envhub.errors import UnknownName, UsageError
 from envhub.tokens.gguf_tokenizer import load_tokenizer
 from envhub.tokens.hf_tokenizer import TokenizerFiles, open_directory
@@ -104,7 +104,14 @@ def ask(url: str, key: str, path: str, body: bytes | None = None) -> tuple[int, 
     except HTTPError as error:
         return error.code, error.read()
     except (OSError, HTTPException) as error:
-        raise UsageError(f"no server answers at {url} ({error}); start it ({GUIDE}), or correct the url") from error
+        way_out = f"start it ({GUIDE}), or correct the url"
+        raise UsageError(f"no server answers at {url}: {_reason(error)}; {way_out}") from error
+
+
+def _reason(error: OSError | HTTPException) -> str:
+    """urllib puts an error of the connection into one of its own."""
+    cause = error.reason if isinstance(error, URLError) else error
+    return why(cause) if isinstance(cause, OSError) else "what answers does not speak HTTP"
 
 
 def _tokenizer(where: str, *, named: bool) -> TokenizerFiles:

@@ -1,7 +1,8 @@
-"""The URL of a server, checked, and the key that the environment holds for its host."""
+"""The URL of a server, checked; the key that the environment holds for its host; why it can't be reached."""
 
 import os
 import re
+import ssl
 from urllib.parse import urlsplit
 
 from envhub.errors import UsageError
@@ -30,3 +31,16 @@ def key_variable(url: str) -> str:
 def server_key(url: str) -> str:
     """The key for a URL's host; "": there is none."""
     return os.environ.get(key_variable(url), "")
+
+
+def why(error: OSError) -> str:
+    """In words, without numbers and names of classes."""
+    match error:
+        case TimeoutError():
+            return "it takes too long"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted: {error.verify_message}"
+        case ConnectionError() if error.errno:
+            return os.strerror(error.errno).lower()
+        case _:
+            return error.strerror or str(error) or type(error).__name__

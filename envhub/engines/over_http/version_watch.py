@@ -12,7 +12,7 @@ class VersionWatch:
 
     def __init__(self, ask: Callable[[], Awaitable[PolicyVersion]]) -> None:
         self._ask = ask
-        self._asking = anyio.Lock()
+        self._asking = anyio.Lock(fast_acquire=True)
         self._asked_at = -1.0
         self._answer: PolicyVersion | None = None
 
@@ -22,9 +22,15 @@ class VersionWatch:
 
     async def after(self, moment: float) -> PolicyVersion:
         """Of a moment at or after `moment`, on the clock of anyio."""
-        async with self._asking:
-            if self._answer is None or self._asked_at < moment:
-                asked_at = anyio.current_time()
-                self._answer = await self._ask()
-                self._asked_at = asked_at
-            return self._answer
+        if self._answer is None or self._asked_at < moment:
+            async with self._asking:
+                return await self._asked_after(moment)
+        return self._answer
+
+    async def _asked_after(self, moment: float) -> PolicyVersion:
+        """The same, where only one asks."""
+        if self._answer is None or self._asked_at < moment:
+            asked_at = anyio.current_time()
+            self._answer = await self._ask()
+            self._asked_at = asked_at
+        return self._answer

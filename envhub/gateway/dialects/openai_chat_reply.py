@@ -1,6 +1,7 @@
 """OpenAI's chat completions: how an answer is written, whole or as chunks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -9,6 +10,8 @@ from envhub.contracts.policy import Action, Heard
 from envhub.contracts.turn import Finish
 from envhub.gateway.dialect import Sampled, unsaid, written_arguments, written_name
 from envhub.gateway.errors import ApiError
+
+MOST_TOKENS = 1 << 18  # whose text is kept encoded; few vocabularies have more
 
 
 class ChatReply:
@@ -66,11 +69,25 @@ class ChatReply:
         """Of every sampled token; never of others, as no engine is asked for them."""
         if not self._logprobs or sampled is None:
             return None
-        tokens = [
-            {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []}
-            for text, logprob in sampled.tokens()
-        ]
-        return {"content": tokens, "refusal": None}
+        return {"content": _tokens_json(sampled), "refusal": None}
+
+
+def _tokens_json(sampled: Sampled) -> msgspec.Raw:
+    """Each sampled token with its log probability. Numbers are encoded at once and put between texts that are encoded
+    once for ever: a third of the CPU time that an object for each token takes."""
+    turn = sampled.turn
+    logprobs = msgspec.json.encode(turn.logprobs.tolist())[1:-1].split(b",") if len(turn.logprobs) else []
+    decode = sampled.tokenizer.decode
+    opened = [_token_json(decode, id) for id in turn.output_ids.tolist()]
+    return msgspec.Raw(b"[%b]" % b",".join([b"%b%b}" % token for token in zip(opened, logprobs, strict=True)]))
+
+
+@lru_cache(maxsize=MOST_TOKENS)
+def _token_json(decode: Callable[[Sequence[int]], str], id: int) -> bytes:
+    """An object whose last value, the log probability, is still to come."""
+    text = decode([id])
+    token = msgspec.json.encode({"token": text, "bytes": list(text.encode()), "top_logprobs": []})
+    return token[:-1] + b',"logprob":'
 
 
 def error_json(error: ApiError) -> JsonObject:

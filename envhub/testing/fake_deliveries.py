@@ -1,12 +1,25 @@
 """Deliveries and a Control in memory, with groups made up or given: what a feed serves where there is no run."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import anyio
 import numpy as np
 
-from envhub.contracts.delivery import UPDATE_S, ClosedGroup, Delivery, RunState
+from envhub.contracts.delivery import (
+    UPDATE_S,
+    Admits,
+    ClosedGroup,
+    Delivery,
+    Hear,
+    News,
+    NewsKind,
+    RunLimits,
+    RunState,
+    admit_all,
+)
 from envhub.contracts.ids import (
     TRAINED,
     EnvironmentId,
@@ -21,6 +34,7 @@ from envhub.contracts.ids import (
 from envhub.contracts.members import MemberCounts, MemberState
 from envhub.contracts.messages import Role
 from envhub.contracts.outcome import Outcome, Status
+from envhub.contracts.pause import PauseMode, Scope
 from envhub.contracts.rollout import EnvironmentRef, GroupRequest, RolloutRequest
 from envhub.contracts.score import Score
 from envhub.contracts.task import Task
@@ -54,16 +68,18 @@ def closed_group(
 
 
 class FakeDeliveries:
-    """Deliveries and Control over the groups given. Leases expire when told to, not by a clock.
+    """Deliveries and Control over the groups given. Leases expire when told to, not by a clock; a group that is
+    submitted closes at once.
 
     Raises:
-        UsageError: from announce, a version below the newest; from submit, always: the groups are closed already.
+        UsageError: from announce, a version below the newest; from submit, while it drains.
     """
 
     def __init__(self, groups: Iterable[ClosedGroup], *, lease_s: float = 60.0) -> None:
         self.waiting = deque(groups)
         self.leased: dict[LeaseId, ClosedGroup] = {}
         self.acked: list[GroupId] = []
+        self._acks: set[LeaseId] = set()
         self.returned: list[tuple[GroupId, str]] = []
         self.consumers: list[str] = []  # of every lease, in order
         self.most_leased = 0
@@ -77,10 +93,16 @@ class FakeDeliveries:
         self._counts: Counter[GroupId] = Counter()
         self._submitted = sum(len(group.members) for group in self.waiting)
         self._sizes = {group.group_id: len(group.members) for group in self.waiting}
+        self.submitted: dict[str, ClosedGroup] = {}  # by key
+        self.paused: dict[Scope, PauseMode] = {}
+        self.aborted: list[Scope] = []
+        self.limits = RunLimits()
+        self.draining = False
+        self.hearers: list[Hear] = []
         self._changed = anyio.Event()
 
-    async def lease(self, consumer: str) -> Delivery | None:
-        if not await self._any_waiting():
+    async def lease(self, consumer: str, admits: Admits = admit_all) -> Delivery | None:
+        if not await self._any_waiting(admits):
             return None
         group = self.waiting.popleft()
         self._counts[group.group_id] += 1
@@ -90,10 +112,14 @@ class FakeDeliveries:
         self.most_leased = max(self.most_leased, len(self.leased))
         self.consumers.append(consumer)
         self._notify()
-        return Delivery(lease_id, group, count, self._deadline())
+        return Delivery(lease_id, group, count, self._deadline(), self._lease_s)
 
-    async def ack(self, lease_id: LeaseId) -> None:
+    async def ack(self, lease_id: LeaseId) -> bool:
+        if lease_id in self._acks:
+            return False
         self.acked.append(self._take(lease_id).group_id)
+        self._acks.add(lease_id)
+        return True
 
     async def nack(self, lease_id: LeaseId, reason: str) -> None:
         group = self._take(lease_id)
@@ -109,7 +135,21 @@ class FakeDeliveries:
 
     async def expire(self, lease_id: LeaseId) -> None:
         """Ends a lease as its deadline would."""
+        self._tell(News(NewsKind.EXPIRED, self._holder(lease_id).group_id, lease_id))
         await self.nack(lease_id, "expired")
+
+    def drop(self, kind: NewsKind) -> None:
+        """The first group in line is delivered no more."""
+        self._tell(News(kind, self.waiting.popleft().group_id, LeaseId("")))
+
+    @contextmanager
+    def news(self, hear: Hear) -> Iterator[None]:
+        self.hearers.append(hear)
+        self._notify()
+        try:
+            yield
+        finally:
+            self.hearers.remove(hear)
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Waits for what a lease that is given or ends will make true."""
@@ -117,10 +157,39 @@ class FakeDeliveries:
             await self._changed.wait()
 
     async def submit(self, request: GroupRequest) -> GroupId:
-        raise UsageError("the fake delivers the groups it was made with; give it more of them")
+        if self.draining:
+            raise UsageError("the run is draining and takes no more groups; start another run")
+        if request.key not in self.submitted:
+            group = replace(closed_group(len(self._sizes), [0.0] * request.k), request=request)
+            self.submitted[request.key] = group
+            self._sizes[group.group_id] = request.k
+            self._submitted += request.k
+            self.waiting.append(group)
+            self._notify()
+        return self.submitted[request.key].group_id
 
     async def cancel(self, group_id: GroupId) -> None:
+        if group_id not in {group.group_id for group in self.waiting}:
+            raise UsageError(f"group '{group_id}' is not running; it has ended or was never submitted")
         self.waiting = deque(group for group in self.waiting if group.group_id != group_id)
+
+    async def pause(self, scope: Scope = Scope(), mode: PauseMode = PauseMode.CUT) -> None:
+        if scope in self.paused:
+            raise UsageError("that scope is paused")
+        self.paused[scope] = mode
+
+    async def resume(self, scope: Scope = Scope(), *, pinned: bool = False) -> None:
+        if self.paused.pop(scope, None) is None:
+            raise UsageError("that scope is not paused")
+
+    async def abort(self, scope: Scope) -> None:
+        self.aborted.append(scope)
+
+    async def drain(self) -> None:
+        self.draining = True
+
+    async def limit(self, limits: RunLimits) -> None:
+        self.limits = limits
 
     async def announce(self, policy_id: PolicyId, version: PolicyVersion) -> None:
         newest = self.versions.get(policy_id, version)
@@ -152,14 +221,15 @@ class FakeDeliveries:
     async def state(self) -> RunState:
         acked = sum(self._sizes[group] for group in self.acked)
         counts = {MemberState.ACKED: acked, MemberState.SCORED: self._submitted - acked}
-        return RunState(RUN, MemberCounts(self._submitted, counts), dict(self.versions))
+        members = MemberCounts(self._submitted, counts)
+        return RunState(RUN, members, dict(self.versions), self.limits, self.draining)
 
-    async def _any_waiting(self) -> bool:
+    async def _any_waiting(self, admits: Admits) -> bool:
         """Waits until there is a group to lease; False where there will be none."""
         self.waiters += 1
         self._notify()
         try:
-            while not self.waiting and self.leased:
+            while not admits(self.waiting[0]) if self.waiting else self.leased:
                 await self._changed.wait()
         finally:
             self.waiters -= 1
@@ -179,6 +249,10 @@ class FakeDeliveries:
         del self.leased[lease_id]
         self._notify()
         return group
+
+    def _tell(self, news: News) -> None:
+        for hear in self.hearers:
+            hear(news)
 
     def _notify(self) -> None:
         self._changed.set()

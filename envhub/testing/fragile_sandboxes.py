@@ -9,8 +9,8 @@ import anyio
 from envhub.contracts.sandbox import SandboxSpec, Snapshot
 from envhub.errors import SandboxFault
 from envhub.testing.fake_sandbox import FakeBackend, FakeSandbox
-from sandboxes.limits import PoolLimits
-from sandboxes.pool import Pool, open_pool
+from sandboxes.pool.limits import PoolLimits
+from sandboxes.pool.pool import Pool, open_pool
 
 MAKE_S = 2.0  # at most
 WAIT_S = 300.0

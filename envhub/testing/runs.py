@@ -115,16 +115,10 @@ async def open_scripted_run(
     async with AsyncExitStack() as stack:
         recorder = await stack.enter_async_context(open_recorder(store))
         slots = Slots(max_running, caps)
-        written = renderer(CHATML_TEMPLATE)
-        policies = {
-            policy_id: ServedPolicy(replace(model, engine=chosen), written, frozen=policy_id != TRAINED)
-            for policy_id, chosen in {TRAINED: model.engine, **engines}.items()
-        }
-        pauses, iteration = Pauses(), None
-        if staleness and iteration_tokens:
-            iteration = Iteration(iteration_tokens, staleness.step_rollouts, pauses)
+        pauses = Pauses()
+        iteration = _iteration(iteration_tokens, staleness, pauses)
         platform = Platform(
-            policies,
+            _served(model, engines),
             EnvironmentPool(close_s=close_s, grace_s=grace_s, waits=sandboxes.waits if sandboxes else None),
             slots,
             recorder,
@@ -140,12 +134,12 @@ async def open_scripted_run(
         queue = None
         if lease_s:
             queue = await stack.enter_async_context(
-                open_deliveries(recorder, versions, lease_s=lease_s, clock=anyio.current_time)
+                open_deliveries(recorder, versions, lease_s=lease_s, clock=anyio.current_time, timer=anyio.current_time)
             )
         outlet = outlet or queue or OwnConsumer(recorder)
         manager = await stack.enter_async_context(
             open_manager(
-                Origin(id, rest.seed, rest.submitted, rest.kept, tuple(rest.pending)),
+                Origin(id, rest.seed, rest.submitted, rest.kept, tuple(rest.pending), rest.keys),
                 LocalWorker(platform),
                 recorder,
                 outlet,
@@ -153,11 +147,29 @@ async def open_scripted_run(
                 max_groups=1_000,
             )
         )
-        for closed, deliveries, failed in rest.undelivered:
-            await manager.hand_on(closed, deliveries=deliveries, failed=failed)
-        for group in rest.running:
-            await manager.go_on(group)
+        await _go_on(manager, rest)
         yield ScriptedRun(id, store, recorder, manager, engine, slots, queue, rest.submitted)
+
+
+def _served(model: Model, engines: Mapping[PolicyId, Engine]) -> dict[PolicyId, ServedPolicy]:
+    """The model, and the same over other engines: frozen, unless they are of the policy under training."""
+    written = renderer(CHATML_TEMPLATE)
+    return {
+        policy_id: ServedPolicy(replace(model, engine=engine), written, frozen=policy_id != TRAINED)
+        for policy_id, engine in {TRAINED: model.engine, **engines}.items()
+    }
+
+
+def _iteration(tokens: int | None, staleness: Staleness | None, pauses: Pauses) -> Iteration | None:
+    return Iteration(tokens, staleness.step_rollouts, pauses) if staleness and tokens else None
+
+
+async def _go_on(manager: RolloutManager, rest: Leftover) -> None:
+    """Goes on with what an earlier process left."""
+    for closed, deliveries, failed in rest.undelivered:
+        await manager.hand_on(closed, deliveries=deliveries, failed=failed)
+    for group in rest.running:
+        await manager.go_on(group)
 
 
 @cache

@@ -77,15 +77,15 @@ async def _play(scenario: Scenario, snapshots: Path) -> Aftermath:
         for death in range(scenario.deaths):
             cut = CutStore(store, scenario.writes, after_commit=death % 2 == 0)
             try:
-                await _lived(world, cut, resume=death > 0)
+                await _lived(world, cut, store, resume=death > 0)
             except* StoreError:
                 if not cut.is_dead:
                     raise
-        aftermath = await _lived(world, store, resume=scenario.deaths > 0)
+        aftermath = await _lived(world, store, store, resume=scenario.deaths > 0)
     return replace(aftermath, left=tuple(world.backend.left()))
 
 
-async def _lived(world: "World", store: TraceStore, *, resume: bool) -> Aftermath:
+async def _lived(world: "World", store: TraceStore, durable: MemoryTraceStore, *, resume: bool) -> Aftermath:
     scenario = world.scenario
     async with world.backend.pool(scenario.places) as pool, world.open(pool, store, resume=resume) as run:
         async with anyio.create_task_group() as others:
@@ -96,7 +96,7 @@ async def _lived(world: "World", store: TraceStore, *, resume: bool) -> Aftermat
             await run.feed.drained()
             others.cancel_scope.cancel()
         events = tuple(await run.events())
-        report = await verify(run.store)
+        report = await verify(durable)
         members = await run.members()
         return Aftermath(
             scenario=scenario,

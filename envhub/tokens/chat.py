@@ -89,8 +89,7 @@ class ChatRenderer:
         Raises:
             Fault: "policy", the template refused the conversation.
         """
-        tail = self._after_anchor(self._entries.of(messages, begin=False), tools)
-        return self._controls.encode(tail if ended_by is None else self._without_stop(tail, ended_by))
+        return self._extension(messages, self._described(tools), ended_by)
 
     def delta(self, messages: Sequence[Message], offer: Offer, *, after: Ids | None) -> Ids:
         """int32 [D], not to be changed: what `extend` gives after a recorded output, and `first` where there is none.
@@ -100,7 +99,8 @@ class ChatRenderer:
         """
         if after is None:  # members of a group share it; what follows a reply is seldom met again
             return self._rendered.ids(messages, (offer.key,), partial(self.first, messages, offer.tools))
-        return np.array(self.extend(messages, offer.tools, ended_by=self.ended_by(after)), np.int32)
+        described = offer.described if self.traits.writes_tools else []
+        return np.array(self._extension(messages, described, self.ended_by(after)), np.int32)
 
     def images(self, messages: Sequence[Message], ids: Ids) -> tuple[PromptImage, ...]:
         """The pictures of messages and the placeholders in `ids` that stand for them, in order; none where the template
@@ -179,8 +179,14 @@ class ChatRenderer:
             entries = self._entries.introduced(entries, tools)
         return self._template.render(entries, self._described(tools), generate=generate)
 
-    def _after_anchor(self, entries: Sequence[Entry], tools: Sequence[ToolSpec] = (), *, generate: bool = True) -> str:
-        rendered = self._template.render([USER, RECORDED, *entries], self._described(tools), generate=generate)
+    def _extension(self, messages: Sequence[Message], tools: Sequence[JsonObject], ended_by: int | None) -> list[int]:
+        tail = self._after_anchor(self._entries.of(messages, begin=False), tools)
+        return self._controls.encode(tail if ended_by is None else self._without_stop(tail, ended_by))
+
+    def _after_anchor(
+        self, entries: Sequence[Entry], tools: Sequence[JsonObject] = (), *, generate: bool = True
+    ) -> str:
+        rendered = self._template.render([USER, RECORDED, *entries], tools, generate=generate)
         _, anchor, tail = rendered.partition(ANCHOR)
         if not anchor:
             problem = "does not write assistant messages as they are, so a conversation can't be extended"

@@ -27,10 +27,12 @@ class Entries:
 
     def of(self, messages: Sequence[Message], *, begin: bool) -> list[Entry]:
         """The entries of messages with which a conversation begins, or goes on."""
+        if self._writes_results_of(messages):  # nearly always
+            return self._joined([self._entry(message, first=begin and message is messages[0]) for message in messages])
         entries: list[Entry] = []
         for is_result, run in groupby(messages, key=lambda message: message.role is Role.TOOL):
             together = list(run)
-            if is_result and not self._writes(together):
+            if is_result and not self._writes_results_of(together):
                 entries.append(self._results(together))
             else:
                 entries += [self._entry(message, first=begin and message is messages[0]) for message in together]
@@ -63,10 +65,13 @@ class Entries:
         """The tool, shielded."""
         return ToolSpec(self._shield(tool.name), self._shield(tool.description), self._shield_object(tool.parameters))
 
-    def _writes(self, results: Sequence[Message]) -> bool:
-        """Whether the template has all of these tool messages, and their pictures if it shows any."""
+    def _writes_results_of(self, messages: Sequence[Message]) -> bool:
+        """Whether the template has all tool messages among these, and their pictures if it shows any."""
         unseen = self._traits.image and not self._traits.images_in_results
-        return self._traits.writes_results and not (unseen and any(message.images for message in results))
+        if self._traits.writes_results and not unseen:
+            return True
+        results = [message for message in messages if message.role is Role.TOOL]
+        return not results or (self._traits.writes_results and not any(message.images for message in results))
 
     def _results(self, messages: Sequence[Message]) -> Entry:
         """Tool messages as one of the user, for a template that knows none."""
@@ -99,7 +104,7 @@ class Entries:
         return [*pieces, self._shield(message.content[start:])]
 
     def _entry(self, message: Message, *, first: bool) -> Entry:
-        content = _content(self._pieces(message))
+        content = _content(self._pieces(message)) if message.images else self._shield(message.content)
         written = self._traits.writes_system if first else self._traits.writes_late_system
         if message.role is Role.SYSTEM and not written:
             return {"role": "user", "content": content}

@@ -12,11 +12,11 @@ KIND_OF = {Fork.SUBAGENT: CallKind.SUBAGENT, Fork.SIDE_CALL: CallKind.SIDE_CALL}
 
 @dataclass(slots=True, eq=False)
 class Recorded:
-    """A turn with its parent. Only the tip of a branch keeps its ids in one piece."""
+    """A turn with its parent. Only the tip of a branch keeps the ids of its prompt in one piece."""
 
     turn: Turn
     parent: "Recorded | None"
-    whole_ids: Ids | None  # int32 [P + T]: prompt and output; None: another turn continues it
+    prompt_ids: Ids | None  # int32 [P]; None: another turn continues it
     images: tuple[PromptImage, ...]  # of the prompt
     kind: CallKind
     reasoned: bool = field(init=False)  # a reply up to this one has reasoning
@@ -28,11 +28,13 @@ class Recorded:
         """Prompt and output, to be concatenated."""
         pieces: list[Ids] = []
         at: Recorded | None = self
-        while at is not None and at.whole_ids is None:
-            pieces += (at.turn.output_ids, at.turn.delta_ids)
+        while at is not None:
+            pieces.append(at.turn.output_ids)
+            if at.prompt_ids is not None:
+                pieces.append(at.prompt_ids)
+                break
+            pieces.append(at.turn.delta_ids)
             at = at.parent
-        if at is not None and at.whole_ids is not None:
-            pieces.append(at.whole_ids)
         return pieces[::-1]
 
     def conversation(self) -> list[Message]:

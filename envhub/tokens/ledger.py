@@ -135,7 +135,7 @@ class Ledger:
         before = None
         if prompt.parent is not None:
             before, node = self._turns[prompt.parent]
-            if before.whole_ids is not None:
+            if before.prompt_ids is not None:
                 return Fork.NONE
         elif not prompt.hint and policy_id not in self._begun:
             return Fork.NONE
@@ -160,7 +160,7 @@ class Ledger:
         if prompt.parent is not None:
             parent, before = self._turns[prompt.parent]
             node = node if prompt.root[1] == BY_IDS else before
-            parent.whole_ids = None
+            parent.prompt_ids = None
             node.keeps_reasoning = node.keeps_reasoning or prompt.keeps_reasoning
         elif not turn.fork:
             self._begun.add(turn.policy_id)
@@ -169,8 +169,7 @@ class Ledger:
         kind = self.kind(prompt, turn.fork)
         if parent is None:
             self._kinds.setdefault(prompt.root, kind)
-        whole_ids = np.concatenate((prompt.prompt_ids, turn.output_ids))
-        recorded = Recorded(turn, parent, whole_ids, prompt.images, kind)
+        recorded = Recorded(turn, parent, prompt.prompt_ids, prompt.images, kind)
         if node.recorded is None or node.recorded.turn.index < turn.index:
             node.recorded = recorded
         self._turns[turn.index] = (recorded, node)

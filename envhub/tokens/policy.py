@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Protocol
@@ -38,6 +38,9 @@ class Gate(Protocol):
     def keeps(self, policy_id: PolicyId) -> bool:
         """Whether a generation that runs is held where it is."""
 
+    def shut(self, policy_id: PolicyId) -> bool:
+        """Whether generations may not go on."""
+
     async def open(self, policy_id: PolicyId) -> None:
         """Returns once generations may go on."""
 
@@ -51,6 +54,9 @@ class OpenGate:
     aborted = pinned = False
 
     def keeps(self, policy_id: PolicyId) -> bool:
+        return False
+
+    def shut(self, policy_id: PolicyId) -> bool:
         return False
 
     async def open(self, policy_id: PolicyId) -> None:
@@ -119,7 +125,11 @@ class TokenPolicy:
         if turn is None:
             call = _Call(input, prompt, self._enforced(input.sampling or self._sampling, prompt))
             call.hearing = self._hearing(input, prompt)
-            turn = await (self._turn_of(call) if input.cut is None else self._turn_until(input.cut, call))
+            if input.cut is None:
+                await self._sample(call)
+                turn = self._save(call)
+            else:
+                turn = await self._turn_until(input.cut, call)
         else:
             self._ledger.commit(prompt, turn)
             self._record(turn)
@@ -143,14 +153,11 @@ class TokenPolicy:
         with boundary(Boundary.POLICY):
             return len(self._renderer.first(input.messages, input.tools))
 
-    async def _turn_of(self, call: _Call) -> Turn:
-        await self._sample(call)
-        return self._save(call)
-
     async def _turn_until(self, cut: Cut, call: _Call) -> Turn:
-        """The same, or what there is of it when it is cut."""
+        """The whole turn, or what there is of it when it is cut."""
         with cut:
-            return await self._turn_of(call)
+            await self._sample(call)
+            return self._save(call)
         if not call.answer.tokens:
             raise EngineFault("the call was cut before its answer began", retryable=False)
         return self._save_cut(call)
@@ -203,7 +210,8 @@ class TokenPolicy:
             call.hearing.begin()
         try:
             for part in count():
-                await self._gate.open(self._policy_id)
+                if self._gate.shut(self._policy_id):
+                    await self._gate.open(self._policy_id)
                 request = self._request(call, f"{retry}" if not part else f"{retry}.{part}")
                 with boundary(Boundary.ENGINE), self._gate.call(self._policy_id) as generation:
                     await self._receive(request, answer, call.hearing)
@@ -219,7 +227,8 @@ class TokenPolicy:
             answer.end()
 
     async def _receive(self, request: EngineRequest, answer: Answer, hearing: Hearing | None) -> None:
-        async with aclosing(self._model.engine.generate(request)) as chunks:
+        chunks = self._model.engine.generate(request)
+        try:  # aclosing() would be two coroutines more a turn
             async for chunk in chunks:
                 answer.add(chunk, at=self._clock())
                 if hearing and hearing.add(chunk.ids.tolist()):
@@ -227,6 +236,8 @@ class TokenPolicy:
                     return
                 if self._gate.keeps(self._policy_id):
                     await self._gate.open(self._policy_id)
+        finally:
+            await chunks.aclose()
 
     def _request(self, call: _Call, name: str) -> EngineRequest:
         """For all of the answer, or for what it still lacks."""

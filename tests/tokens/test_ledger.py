@@ -137,7 +137,7 @@ async def test_only_the_tip_of_a_branch_keeps_its_ids_in_one_piece(make_rollout,
     messages = [ASK]
     for _ in range(20):
         messages += [(await rollout.act(*messages)).message, MORE]
-    kept = [recorded.whole_ids is not None for recorded, _ in rollout.ledger._turns.values()]
+    kept = [recorded.prompt_ids is not None for recorded, _ in rollout.ledger._turns.values()]
     assert sum(kept) == 1
     await rollout.act(*messages[:10], Message(Role.USER, "A branch."))
     assert rollout.turns[-1].parent == 4

@@ -1,5 +1,6 @@
 """The composition root: settings become objects here, and only here."""
 
+from envhub.app.embedded import PlayedGroup, Runner, embedded
 from envhub.app.live_run import Run, open_run, open_sandboxes
 from envhub.app.playing import LOOP, GroupResult, RunResult, play, run
 from envhub.app.services import Addresses, Services, open_services
@@ -10,10 +11,13 @@ __all__ = [
     "LOOP",
     "Addresses",
     "GroupResult",
+    "PlayedGroup",
     "Run",
     "RunResult",
+    "Runner",
     "Services",
     "Settings",
+    "embedded",
     "open_run",
     "open_sandboxes",
     "open_services",

@@ -7,15 +7,18 @@ from functools import partial
 from pathlib import Path
 
 from envhub.app.settings import Settings, split_address
+from envhub.app.telemetry import traced
 from envhub.app.traces import open_traces
 from envhub.contracts.engine import Model
 from envhub.contracts.ids import RunId
+from envhub.contracts.rollout import GroupRequest
 from envhub.contracts.sandbox import SandboxBackend
-from envhub.contracts.store import TraceStore
+from envhub.contracts.store import BrowsableStore
 from envhub.errors import UsageError, bare_usage_errors
 from envhub.feed.server import check_address
 from envhub.feed.server import serve as serve_feed
 from envhub.monitor.loop_lag import LoopWatch, watch_loop
+from envhub.monitor.vitals import VitalSigns
 from envhub.registry import engines, environments, sandbox_backends
 from envhub.rollouts.beginning import earlier_run, new_run, recorded_job
 from envhub.rollouts.deliveries import DeliveryQueue, OwnConsumer, open_deliveries
@@ -52,12 +55,13 @@ class Run:
     id: RunId
     job: Job | None
     model: Model | None  # that is trained; None: it is known to worker processes, or to nobody but a server
-    store: TraceStore
+    store: BrowsableStore
     recorder: Recorder
     manager: RolloutManager
     deliveries: DeliveryQueue | None  # None: no feed
     feed_address: str  # "": no feed
     loop: LoopWatch
+    vitals: VitalSigns
     _rest: Leftover
 
     async def play(self) -> list[RolloutGroup]:
@@ -68,13 +72,24 @@ class Run:
             await self.manager.go_on(group)
         course = Course(self.job, self._rest.seed, self._rest.started, self._rest.dropped) if self.job else None
         requests = course.first() if course else ()
-        groups = [*self._rest.running, *[await self.manager.start(request) for request in requests]]
+        groups = list(self._rest.running)
+        for request in requests:
+            groups += await self._started(request)
         for group in groups:  # which grows by the spares
             await group.handed_on.wait()
             spare = course.spare(group.request.rollout.environment.id) if course and group.dropped else None
             if spare:
-                groups.append(await self.manager.start(spare))
+                groups += await self._started(spare)
         return groups
+
+    async def _started(self, request: GroupRequest) -> list[RolloutGroup]:
+        """The group; none once an operator has the run drained: what is left of its job stays for a resume."""
+        try:
+            return [await self.manager.start(request)]
+        except UsageError:
+            if self.manager.draining:
+                return []
+            raise
 
 
 @asynccontextmanager
@@ -91,30 +106,15 @@ async def open_run(
     Raises:
         UsageError: what the settings or the job ask for can't be had; nothing was started.
     """
-    for policy in settings.policy_settings.values():
-        engines.get(policy.engine)
-    for name in settings.caps.environments:
-        environments.get(name)
-    if job:
-        await job.check()
-    if settings.feed:
-        _check_feed(settings)
-    if settings.workers and endpoints:
-        raise UsageError(
-            f"workers is {settings.workers}, but the gateway serves rollouts of its own process; set it to 0"
-        )
+    await _check(settings, job, endpoints)
     async with AsyncExitStack() as stack:
         stack.enter_context(bare_usage_errors())
         store = await open_traces(settings.database, existing=settings.resume)
         stack.push_async_callback(close, store)
-        conditions = settings.conditions
-        if settings.resume:
-            stack.enter_context(run_lock(settings.database, RunId(settings.run_id)))
-            rest = await earlier_run(store, RunId(settings.run_id), conditions, isolates=backend is not None)
-        else:
-            rest = await new_run(store, settings.run_id, settings.seed, job, conditions)
-            stack.enter_context(run_lock(settings.database, rest.run_id))
+        rest = await _locked(stack, settings, job, store, isolates=backend is not None)
         recorder = await stack.enter_async_context(open_recorder(store))
+        if settings.tracing:
+            stack.enter_context(traced(recorder))
         watch = await stack.enter_async_context(watch_loop())
         job = job or recorded_job(rest)
         told = settings.platform(rest.started_at, job, sandboxes=backend is not None)
@@ -133,15 +133,44 @@ async def open_run(
         if settings.feed:
             queue = await stack.enter_async_context(open_deliveries(recorder, versions, lease_s=settings.lease_s))
         outlet = queue or OwnConsumer(recorder)
-        origin = Origin(rest.run_id, rest.seed, rest.submitted, rest.kept, tuple(rest.pending))
+        origin = Origin(rest.run_id, rest.seed, rest.submitted, rest.kept, tuple(rest.pending), rest.keys)
         manager = await stack.enter_async_context(
             open_manager(origin, place.workers, recorder, outlet, versions, max_groups=settings.max_groups)
         )
-        address = await stack.enter_async_context(_feed(settings, queue, manager)) if queue else ""
-        yield Run(rest.run_id, job, place.model, store, recorder, manager, queue, address, watch, rest)
+        address = await stack.enter_async_context(_feed(settings, queue, manager, store)) if queue else ""
+        vitals = VitalSigns(watch, recorder, place.platform, queue)
+        yield Run(rest.run_id, job, place.model, store, recorder, manager, queue, address, watch, vitals, rest)
         await manager.finish()
         if queue:
             await queue.drained()
+
+
+async def _check(settings: Settings, job: Job | None, endpoints: Endpoints | None) -> None:
+    """Finds what can't be had, while nothing has started."""
+    for policy in settings.policy_settings.values():
+        engines.get(policy.engine)
+    for name in settings.caps.environments:
+        environments.get(name)
+    if job:
+        await job.check(settings.policy_settings)
+    if settings.feed:
+        _check_feed(settings)
+    if settings.workers and endpoints:
+        raise UsageError(
+            f"workers is {settings.workers}, but the gateway serves rollouts of its own process; set it to 0"
+        )
+
+
+async def _locked(
+    stack: AsyncExitStack, settings: Settings, job: Job | None, store: BrowsableStore, *, isolates: bool
+) -> Leftover:
+    """The run, new or from where it stands, which no other process may have until the stack is left."""
+    if settings.resume:
+        stack.enter_context(run_lock(settings.database, RunId(settings.run_id)))
+        return await earlier_run(store, RunId(settings.run_id), settings.conditions, isolates=isolates)
+    rest = await new_run(store, settings.run_id, settings.seed, job, settings.conditions)
+    stack.enter_context(run_lock(settings.database, rest.run_id))
+    return rest
 
 
 def _iteration(settings: Settings, pauses: Pauses) -> Iteration | None:
@@ -153,9 +182,11 @@ def _iteration(settings: Settings, pauses: Pauses) -> Iteration | None:
 def _check_feed(settings: Settings) -> None:
     """Finds what keeps the feed from listening while no run exists yet."""
     host, port = split_address(settings.feed)
-    check_address(host, port, settings.feed_token or None)
+    check_address(host, port, bool(settings.feed_token))
 
 
-def _feed(settings: Settings, queue: DeliveryQueue, manager: RolloutManager) -> AbstractAsyncContextManager[str]:
+def _feed(
+    settings: Settings, queue: DeliveryQueue, manager: RolloutManager, store: BrowsableStore
+) -> AbstractAsyncContextManager[str]:
     host, port = split_address(settings.feed)
-    return serve_feed(queue, manager, host=host, port=port, token=settings.feed_token or None)
+    return serve_feed(queue, manager, host=host, port=port, token=settings.feed_token or None, blobs=store.image)

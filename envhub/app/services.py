@@ -6,13 +6,17 @@ from dataclasses import dataclass, field
 
 from envhub.app.live_run import Run, open_run
 from envhub.app.settings import Settings
+from envhub.contracts.events import OperatorActed
 from envhub.contracts.sandbox import SandboxBackend
 from envhub.dashboard.api import create_app as dashboard_app
 from envhub.dashboard.decoder import Decoder
+from envhub.dashboard.live_run import LiveRun
 from envhub.gateway.app import create_app as gateway_app
 from envhub.gateway.sessions import Sessions
 from envhub.http_server import listen
 from envhub.http_server import serve as serve_http
+from envhub.monitor.activity import Activity
+from envhub.monitor.metrics import Metrics
 from envhub.rollouts.job import Job
 from envhub.rollouts.outside import OutsideRollouts
 
@@ -25,6 +29,7 @@ class Addresses:
     dashboard: int = 0
     gateway: int = 0
     token: str = field(default="", repr=False)
+    viewer_token: str = field(default="", repr=False)  # of who may look at the dashboard, not steer the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,20 @@ class Services:
     gateway_url: str
 
 
+def _live(run: Run) -> LiveRun:
+    """The run as its dashboard sees it."""
+    activity = Activity()
+    metrics = Metrics(run.vitals.now, activity)
+    run.recorder.listen(activity.take)
+    run.recorder.listen(metrics.take)
+
+    async def record(event: OperatorActed) -> None:
+        run.recorder.emit(event)
+        await run.recorder.flush()
+
+    return LiveRun(run.id, run.manager, record, run.vitals.now, activity, metrics)
+
+
 @asynccontextmanager
 async def open_services(
     settings: Settings, job: Job | None, backend: SandboxBackend | None, addresses: Addresses
@@ -45,7 +64,7 @@ async def open_services(
     Raises:
         UsageError: a port is in use, or a host that others can reach without a token.
     """
-    host, token = addresses.host, addresses.token or None
+    host, token, viewer = addresses.host, addresses.token or None, addresses.viewer_token or None
     with (
         listen(host, addresses.dashboard, token=token) as page_listener,
         listen(host, addresses.gateway, token=token) as agent_listener,
@@ -54,6 +73,6 @@ async def open_services(
         async with open_run(settings, job, backend, endpoints=sessions) as run:
             gateway = gateway_app(sessions, control_token=token, open_rollout=OutsideRollouts(run.manager).open)
             decoder = Decoder(settings.conditions.model, run.model.tokenizer.decode) if run.model else None
-            dashboard = dashboard_app(run.store, decoder, token=token)
+            dashboard = dashboard_app(run.store, decoder, token=token, viewer_token=viewer, live=_live(run))
             async with serve_http(gateway, agent_listener), serve_http(dashboard, page_listener):
                 yield Services(run, page_listener.url, agent_listener.url)

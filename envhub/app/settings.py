@@ -46,6 +46,7 @@ class Settings:
     inexact: bool = False  # trainers may get log probabilities that are not the engine's own, or none
     call_rules: CallRules = CallRules()  # of agents at the gateway
     lease_s: float = 60.0
+    tracing: bool = False  # rollouts go to OpenTelemetry, as its environment variables say (extra "otel")
     staleness: Staleness | None = None  # None: no bound
     iteration_tokens: int | None = None  # sampled for one training step; more wait for the next version
 

@@ -8,13 +8,17 @@ from typing import Annotated
 import typer
 
 from envhub.cli.agents import agents
+from envhub.cli.auditing import audit
 from envhub.cli.checking import verify
 from envhub.cli.doctor import doctor
 from envhub.cli.environments import env
 from envhub.cli.output import fail
+from envhub.cli.plotting import plot
+from envhub.cli.profiling import profile
 from envhub.cli.running import run
 from envhub.cli.serving import serve
 from envhub.cli.tokens import tokens
+from envhub.cli.top import top
 from envhub.cli.traces import trace
 from envhub.errors import EnvhubError, UsageError
 
@@ -34,6 +38,10 @@ app.add_typer(env, name="env")
 app.add_typer(agents, name="agents")
 app.add_typer(tokens, name="tokens")
 app.command()(verify)
+app.command()(audit)
+app.command()(profile)
+app.command()(top)
+app.command()(plot)
 app.command()(doctor)
 
 

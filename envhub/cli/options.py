@@ -9,6 +9,9 @@ from envhub.errors import UsageError
 from envhub.rollouts.admission import Caps as AdmissionCaps
 
 JOB, MODEL, PLACE, TRAINING = "What to run", "Model", "Where and how", "Training"  # panels of the help
+ADDRESSES = "Addresses"
+
+LOOPBACK = "127.0.0.1"
 
 EnvironmentIds = Annotated[
     list[str],
@@ -133,3 +136,53 @@ Workers = Annotated[
         rich_help_panel=PLACE,
     ),
 ]
+
+Host = Annotated[
+    str,
+    typer.Option(
+        metavar="HOST", help="Of dashboard and gateway; the feed stays on loopback.", rich_help_panel=ADDRESSES
+    ),
+]
+DashboardPort = Annotated[
+    int, typer.Option(metavar="PORT", help="Of the page; 0: any that is free.", rich_help_panel=ADDRESSES)
+]
+GatewayPort = Annotated[
+    int, typer.Option(metavar="PORT", help="For agents outside; 0: any that is free.", rich_help_panel=ADDRESSES)
+]
+FeedPort = Annotated[
+    int, typer.Option(metavar="PORT", help="For trainers; 0: any that is free.", rich_help_panel=ADDRESSES)
+]
+Token = Annotated[
+    str,
+    typer.Option(
+        envvar="ENVHUB_TOKEN",
+        metavar="TOKEN",
+        help="Every caller must send it; beyond loopback there must be one.",
+        show_default=False,
+        rich_help_panel=ADDRESSES,
+    ),
+]
+
+Trainer = Annotated[
+    str,
+    typer.Option(
+        metavar="COMMAND",
+        help="A trainer to start beside the run; it finds the feed's address in ENVHUB_FEED.",
+        show_default=False,
+        rich_help_panel=TRAINING,
+    ),
+]
+Feed = Annotated[
+    str,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Where to serve trainers; the run ends when they have acked every group.",
+        show_default=False,
+        rich_help_panel=TRAINING,
+    ),
+]
+
+NewRunId = Annotated[
+    str, typer.Option(metavar="RUN", help="A name for the run; by default the date and more.", show_default=False)
+]
+Resume = Annotated[str, typer.Option(metavar="RUN", help="Go on with a run that ended too early.", show_default=False)]

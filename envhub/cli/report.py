@@ -10,9 +10,9 @@ from envhub.app import Settings
 from envhub.cli.output import facts, number, out, table
 from envhub.cli.policy_options import written
 from envhub.cli.tally import Line, Tally
+from envhub.contracts.delivery import NewsKind
 from envhub.contracts.members import MemberCounts, MemberState
 from envhub.monitor.loop_lag import LoopLag
-from envhub.rollouts.deliveries import DEAD_LETTER
 from envhub.rollouts.policies import PolicySettings
 
 SHOWN_FAILURES = 3
@@ -69,7 +69,9 @@ class Report:
     def exit_code(self) -> int:
         if self.interrupted:
             return 130
-        failed = self.members.of(MemberState.FAILED) or self.tally.dropped[DEAD_LETTER] or not self.members.drained
+        failed = (
+            self.members.of(MemberState.FAILED) or self.tally.dropped[NewsKind.DEAD_LETTER] or not self.members.drained
+        )
         return int(bool(self.trainer_failed or failed))
 
     def as_json(self) -> dict[str, object]:

@@ -2,8 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Annotated
+from dataclasses import dataclass, field, replace
 
 import anyio
 import typer
@@ -15,6 +14,7 @@ from envhub.cli.loading import modules
 from envhub.cli.output import fail, note, print_json
 from envhub.cli.progress import run_progress
 from envhub.cli.report import Repeated, Report
+from envhub.cli.taking import takes
 from envhub.cli.trainer import run_trainer, trainer_command
 from envhub.contracts.ids import RunId
 from envhub.contracts.sandbox import SandboxBackend
@@ -23,7 +23,7 @@ from envhub.errors import EnvhubError, UsageError
 from envhub.monitor.loop_lag import LoopWatch
 from envhub.rollouts.job import NO_ISOLATION, Job
 
-LOOPBACK = "127.0.0.1:0"  # the feed's address beside a trainer of our own; 0: any free port
+BESIDE = f"{options.LOOPBACK}:0"  # the feed's address beside a trainer of our own; 0: any free port
 KEPT = "groups that it did not ack are kept: run --resume delivers them"
 OF_THE_JOB = (
     "environment_ids",
@@ -46,68 +46,103 @@ OF_THE_JOB = (
 )
 
 
-def run(
-    context: typer.Context,
-    environment_ids: options.EnvironmentIds = [],  # noqa: B006 - typer's way to say "may be left out"
-    groups: options.Groups = 1,
-    k: options.K = 4,
-    agent: options.Agent = "tool-loop",
-    judge: options.JudgeName = "",
-    context_strategy: options.ContextStrategy = "",
-    seed: options.Seed = 0,
-    load: options.Load = [],  # noqa: B006
-    engine: policy_options.Engine = "embedded",
-    weights: options.Weights = "",
-    temperature: options.Temperature = 1.0,
-    max_tokens: options.MaxTokens = 128,
-    max_batch: options.MaxBatch = 16,
-    threads: options.Threads = 0,
-    policies: policy_options.Policies = [],  # noqa: B006
-    sandbox: options.Sandbox = "auto",
-    workers: options.Workers = 0,
-    max_running: options.MaxRunning = 64,
-    caps: options.Caps = [],  # noqa: B006
-    extra: group_options.Extra = 0,
-    min_k: group_options.MinK = 1,
-    refills: group_options.Refills = 0,
-    group_deadline_s: group_options.GroupDeadline = None,
-    group_judge: group_options.GroupJudge = "",
-    filters: group_options.Filters = [],  # noqa: B006
-    spares: group_options.Spares = 0,
-    max_staleness: group_options.MaxStaleness = None,
-    step_rollouts: group_options.StepRollouts = 0,
-    mask_stale: group_options.MaskStale = False,
-    iteration_tokens: group_options.IterationTokens = None,
-    trainer: Annotated[
-        str,
-        typer.Option(
-            metavar="COMMAND",
-            help="A trainer to start beside the run; it finds the feed's address in ENVHUB_FEED.",
-            show_default=False,
-            rich_help_panel=options.TRAINING,
-        ),
-    ] = "",
-    feed: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Where to serve trainers; the run ends when they have acked every group.",
-            show_default=False,
-            rich_help_panel=options.TRAINING,
-        ),
-    ] = "",
-    inexact: policy_options.Inexact = False,
-    agent_sampling: policy_options.AgentSampling = "",
-    train_calls: policy_options.TrainCalls = "main,subagent",
-    database: options.Database = "envhub.db",
-    run_id: Annotated[
-        str, typer.Option(metavar="RUN", help="A name for the run; by default the date and more.", show_default=False)
-    ] = "",
-    resume: Annotated[
-        str, typer.Option(metavar="RUN", help="Go on with a run that ended too early.", show_default=False)
-    ] = "",
-    as_json: options.AsJson = False,
-) -> None:
+@dataclass(frozen=True)
+class RunOptions:
+    """What `envhub run` may be told."""
+
+    context: typer.Context
+    environment_ids: options.EnvironmentIds = field(default_factory=list)
+    groups: options.Groups = 1
+    k: options.K = 4
+    agent: options.Agent = "tool-loop"
+    judge: options.JudgeName = ""
+    context_strategy: options.ContextStrategy = ""
+    seed: options.Seed = 0
+    load: options.Load = field(default_factory=list)
+    engine: policy_options.Engine = "embedded"
+    weights: options.Weights = ""
+    temperature: options.Temperature = 1.0
+    max_tokens: options.MaxTokens = 128
+    max_batch: options.MaxBatch = 16
+    threads: options.Threads = 0
+    policies: policy_options.Policies = field(default_factory=list)
+    sandbox: options.Sandbox = "auto"
+    workers: options.Workers = 0
+    max_running: options.MaxRunning = 64
+    caps: options.Caps = field(default_factory=list)
+    extra: group_options.Extra = 0
+    min_k: group_options.MinK = 1
+    refills: group_options.Refills = 0
+    group_deadline_s: group_options.GroupDeadline = None
+    group_judge: group_options.GroupJudge = ""
+    filters: group_options.Filters = field(default_factory=list)
+    spares: group_options.Spares = 0
+    max_staleness: group_options.MaxStaleness = None
+    step_rollouts: group_options.StepRollouts = 0
+    mask_stale: group_options.MaskStale = False
+    iteration_tokens: group_options.IterationTokens = None
+    trainer: options.Trainer = ""
+    feed: options.Feed = ""
+    inexact: policy_options.Inexact = False
+    agent_sampling: policy_options.AgentSampling = ""
+    train_calls: policy_options.TrainCalls = "main,subagent"
+    database: options.Database = "envhub.db"
+    run_id: options.NewRunId = ""
+    resume: options.Resume = ""
+    as_json: options.AsJson = False
+
+    def settings(self) -> Settings:
+        """
+        Raises:
+            UsageError: what they say can't be.
+        """
+        trained = policy_options.trained_policy(
+            self.engine, policy_options.ShortOptions(self.weights, self.threads, self.max_batch)
+        )
+        return Settings(
+            database=self.database,
+            run_id=self.resume or self.run_id,
+            resume=bool(self.resume),
+            seed=self.seed,
+            engine=trained.engine,
+            engine_options=trained.options,
+            policies=policy_options.frozen_policies(self.policies),
+            inexact=self.inexact,
+            call_rules=policy_options.call_rules(self.agent_sampling, self.train_calls),
+            sandbox=self.sandbox,
+            workers=self.workers,
+            modules=modules(self.load),
+            max_running=self.max_running,
+            caps=options.environment_caps(self.caps),
+            feed=self.feed or (BESIDE if self.trainer else ""),
+            staleness=group_options.staleness(self.max_staleness, self.step_rollouts, self.mask_stale),
+            iteration_tokens=self.iteration_tokens,
+        )
+
+    def job(self) -> Job | None:
+        """None where the run that goes on has its own."""
+        if self.resume:
+            return None
+        return Job(
+            tuple(self.environment_ids),
+            self.groups,
+            self.k,
+            self.agent,
+            self.judge,
+            Sampling(self.temperature, self.max_tokens),
+            extra=self.extra,
+            min_k=self.min_k,
+            refills=self.refills,
+            group_deadline_s=self.group_deadline_s,
+            filters=group_options.filter_refs(self.filters),
+            group_judge=self.group_judge,
+            spares=self.spares,
+            context=self.context_strategy,
+        )
+
+
+@takes(RunOptions)
+def run(told: RunOptions) -> None:
     """Run groups of rollouts, and show how they went.
 
     A group is K rollouts of one task. Every token is recorded, with its log probability.
@@ -123,51 +158,14 @@ def run(
     Exit code: 0 when all went well, 1 when members failed or a group became a dead letter, 2 for wrong usage, 130 when
     interrupted.
     """
-    if resume:
-        _refuse_job_options(context)
-    trained = policy_options.trained_policy(engine, policy_options.ShortOptions(weights, threads, max_batch))
-    settings = Settings(
-        database=database,
-        run_id=resume or run_id,
-        resume=bool(resume),
-        seed=seed,
-        engine=trained.engine,
-        engine_options=trained.options,
-        policies=policy_options.frozen_policies(policies),
-        inexact=inexact,
-        call_rules=policy_options.call_rules(agent_sampling, train_calls),
-        sandbox=sandbox,
-        workers=workers,
-        modules=modules(load),
-        max_running=max_running,
-        caps=options.environment_caps(caps),
-        feed=feed or (LOOPBACK if trainer else ""),
-        staleness=group_options.staleness(max_staleness, step_rollouts, mask_stale),
-        iteration_tokens=iteration_tokens,
-    )
-    job = None
-    if not resume:
-        job = Job(
-            tuple(environment_ids),
-            groups,
-            k,
-            agent,
-            judge,
-            Sampling(temperature, max_tokens),
-            extra=extra,
-            min_k=min_k,
-            refills=refills,
-            group_deadline_s=group_deadline_s,
-            filters=group_options.filter_refs(filters),
-            group_judge=group_judge,
-            spares=spares,
-            context=context_strategy,
-        )
-    report = anyio.run(_run, Repeated(settings, tuple(load), trainer), job, backend_options=LOOP)
+    if told.resume:
+        _refuse_job_options(told.context)
+    repeated = Repeated(told.settings(), tuple(told.load), told.trainer)
+    report = anyio.run(_run, repeated, told.job(), backend_options=LOOP)
     if report is None:
         note("nothing was started")
         sys.exit(130)
-    if as_json:
+    if told.as_json:
         print_json(report.as_json())
     else:
         report.show()

@@ -1,75 +1,89 @@
 """`envhub serve`: manager, gateway, feed and dashboard in one process, until Ctrl-C."""
 
-from dataclasses import replace
-from typing import Annotated
+from dataclasses import dataclass, field, replace
 
 import anyio
-import typer
 
 from envhub.app import LOOP, Addresses, Services, Settings, open_sandboxes, open_services, stored_members
 from envhub.cli import options, policy_options
 from envhub.cli.interrupt import interruptible
+from envhub.cli.options import LOOPBACK
 from envhub.cli.output import facts, note, out
 from envhub.cli.report import Repeated, show_database
 from envhub.cli.running import runnable
+from envhub.cli.taking import takes
 from envhub.contracts.ids import RunId
 from envhub.contracts.turn import Sampling
 from envhub.rollouts.job import Job
 
-LOOPBACK = "127.0.0.1"
-ADDRESSES = "Addresses"  # panel of the help
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What `envhub serve` may be told."""
+
+    environment_ids: options.EnvironmentIds = field(default_factory=list)
+    groups: options.Groups = 1
+    k: options.K = 4
+    agent: options.Agent = "tool-loop"
+    judge: options.JudgeName = ""
+    seed: options.Seed = 0
+    load: options.Load = field(default_factory=list)
+    engine: policy_options.Engine = "embedded"
+    weights: options.Weights = ""
+    temperature: options.Temperature = 1.0
+    max_tokens: options.MaxTokens = 128
+    max_batch: options.MaxBatch = 16
+    threads: options.Threads = 0
+    policies: policy_options.Policies = field(default_factory=list)
+    sandbox: options.Sandbox = "auto"
+    max_running: options.MaxRunning = 64
+    caps: options.Caps = field(default_factory=list)
+    host: options.Host = LOOPBACK
+    dashboard_port: options.DashboardPort = 8600
+    gateway_port: options.GatewayPort = 8601
+    feed_port: options.FeedPort = 8602
+    token: options.Token = ""
+    inexact: policy_options.Inexact = False
+    agent_sampling: policy_options.AgentSampling = ""
+    train_calls: policy_options.TrainCalls = "main,subagent"
+    database: options.Database = "envhub.db"
+
+    def settings(self) -> Settings:
+        """
+        Raises:
+            UsageError: what they say can't be.
+        """
+        trained = policy_options.trained_policy(
+            self.engine, policy_options.ShortOptions(self.weights, self.threads, self.max_batch)
+        )
+        return Settings(
+            database=self.database,
+            seed=self.seed,
+            engine=trained.engine,
+            engine_options=trained.options,
+            policies=policy_options.frozen_policies(self.policies),
+            inexact=self.inexact,
+            call_rules=policy_options.call_rules(self.agent_sampling, self.train_calls),
+            sandbox=self.sandbox,
+            max_running=self.max_running,
+            caps=options.environment_caps(self.caps),
+            feed=f"{LOOPBACK}:{self.feed_port}",
+            feed_token=self.token,
+        )
+
+    def job(self) -> Job | None:
+        """None where only programs outside open rollouts."""
+        if not self.environment_ids:
+            return None
+        sampling = Sampling(self.temperature, self.max_tokens)
+        return Job(tuple(self.environment_ids), self.groups, self.k, self.agent, self.judge, sampling)
+
+    def addresses(self) -> Addresses:
+        return Addresses(self.host, self.dashboard_port, self.gateway_port, self.token)
 
 
-def serve(
-    environment_ids: options.EnvironmentIds = [],  # noqa: B006 - typer's way to say "may be left out"
-    groups: options.Groups = 1,
-    k: options.K = 4,
-    agent: options.Agent = "tool-loop",
-    judge: options.JudgeName = "",
-    seed: options.Seed = 0,
-    load: options.Load = [],  # noqa: B006
-    engine: policy_options.Engine = "embedded",
-    weights: options.Weights = "",
-    temperature: options.Temperature = 1.0,
-    max_tokens: options.MaxTokens = 128,
-    max_batch: options.MaxBatch = 16,
-    threads: options.Threads = 0,
-    policies: policy_options.Policies = [],  # noqa: B006
-    sandbox: options.Sandbox = "auto",
-    max_running: options.MaxRunning = 64,
-    caps: options.Caps = [],  # noqa: B006
-    host: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST",
-            help="Of dashboard and gateway; the feed stays on loopback.",
-            rich_help_panel=ADDRESSES,
-        ),
-    ] = LOOPBACK,
-    dashboard_port: Annotated[
-        int, typer.Option(metavar="PORT", help="Of the page; 0: any that is free.", rich_help_panel=ADDRESSES)
-    ] = 8600,
-    gateway_port: Annotated[
-        int, typer.Option(metavar="PORT", help="For agents outside; 0: any that is free.", rich_help_panel=ADDRESSES)
-    ] = 8601,
-    feed_port: Annotated[
-        int, typer.Option(metavar="PORT", help="For trainers; 0: any that is free.", rich_help_panel=ADDRESSES)
-    ] = 8602,
-    token: Annotated[
-        str,
-        typer.Option(
-            envvar="ENVHUB_TOKEN",
-            metavar="TOKEN",
-            help="Every caller must send it; beyond loopback there must be one.",
-            show_default=False,
-            rich_help_panel=ADDRESSES,
-        ),
-    ] = "",
-    inexact: policy_options.Inexact = False,
-    agent_sampling: policy_options.AgentSampling = "",
-    train_calls: policy_options.TrainCalls = "main,subagent",
-    database: options.Database = "envhub.db",
-) -> None:
+@takes(ServeOptions)
+def serve(told: ServeOptions) -> None:
     """Serve the dashboard, the gateway and the trainer feed, until Ctrl-C.
 
     With environments, their rollouts run meanwhile and wait for trainers on the feed.
@@ -82,26 +96,8 @@ def serve(
 
       envhub serve envhub/arithmetic-v0 --groups 100
     """
-    trained = policy_options.trained_policy(engine, policy_options.ShortOptions(weights, threads, max_batch))
-    settings = Settings(
-        database=database,
-        seed=seed,
-        engine=trained.engine,
-        engine_options=trained.options,
-        policies=policy_options.frozen_policies(policies),
-        inexact=inexact,
-        call_rules=policy_options.call_rules(agent_sampling, train_calls),
-        sandbox=sandbox,
-        max_running=max_running,
-        caps=options.environment_caps(caps),
-        feed=f"{LOOPBACK}:{feed_port}",
-        feed_token=token,
-    )
-    job = None
-    if environment_ids:
-        job = Job(tuple(environment_ids), groups, k, agent, judge, Sampling(temperature, max_tokens))
-    addresses = Addresses(host, dashboard_port, gateway_port, token)
-    anyio.run(_serve, Repeated(settings, tuple(load)), job, addresses, backend_options=LOOP)
+    repeated = Repeated(told.settings(), tuple(told.load))
+    anyio.run(_serve, repeated, told.job(), told.addresses(), backend_options=LOOP)
 
 
 async def _serve(repeated: Repeated, job: Job | None, addresses: Addresses) -> None:

@@ -16,7 +16,7 @@ from envhub.cli.output import count, note, number, out, print_json, table
 from envhub.cli.recorded import recorded_rollout
 from envhub.contracts.ids import EnvironmentId, RolloutId, RunId
 from envhub.contracts.outcome import Status
-from envhub.contracts.store import RolloutQuery, RolloutSummary, TraceStore
+from envhub.contracts.store import BrowsableStore, RolloutQuery, RolloutSummary, TraceStore
 from envhub.errors import UnknownName, UsageError
 from envhub.trainers.datasets import Chooser
 
@@ -90,7 +90,7 @@ def export_run(
 
 
 @asynccontextmanager
-async def existing_store(database: str) -> AsyncIterator[TraceStore]:
+async def existing_store(database: str) -> AsyncIterator[BrowsableStore]:
     """The store in a file that is there already, to read.
 
     Raises:

@@ -115,6 +115,7 @@ class EngineOptions:
     threads: int = 0  # of its arithmetic; 0: the engine's default for this machine
     max_batch: int = 16  # generations that run side by side; more wait in order
     dtype: str = ""  # of its arithmetic, float32 or bfloat16; "": the engine's default
+    device: str = ""  # of its arithmetic: cpu, cuda, cuda:1; "": a GPU where there is one
     url: str = ""  # of its server; several, comma separated, are replicas of the same weights
     model: str = ""  # what the server calls it, be it an adapter; "": the first that it names
     tokenizer: str = ""  # directory or .gguf file, for weights on a server; "": the server's own path, where it is here

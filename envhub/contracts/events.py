@@ -263,6 +263,18 @@ class VersionAnnounced:
     version: PolicyVersion
 
 
+@dataclass(frozen=True, slots=True)
+class OperatorActed:
+    """Somebody steered the run by hand, or tried to."""
+
+    run_id: RunId
+    at: float
+    operator: str  # who, as far as the server that was asked can tell
+    action: str  # pause, resume, drain, limit, cancel, abort
+    detail: JsonObject  # what was asked
+    refused: str = ""  # why it was not done
+
+
 Event: TypeAlias = (
     RunStarted
     | GroupSubmitted
@@ -286,4 +298,5 @@ Event: TypeAlias = (
     | VersionFailed
     | ServerMoved
     | VersionAnnounced
+    | OperatorActed
 )

@@ -91,6 +91,7 @@ class GroupRequest:
     seed: int | None = None  # of its members; None: from the run's seed and the number of the submission
     filters: tuple[FilterRef, ...] = ()
     group_judge: str = ""  # "": the environment's own, if it has one
+    key: str = ""  # whoever submits again with it means this group; "": of the run's own job, or of a gateway session
 
     def __post_init__(self) -> None:
         for name, least in (("k", 1), ("max_tries", 1), ("extra", 0), ("refills", 0)):

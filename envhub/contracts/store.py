@@ -1,11 +1,11 @@
 """TraceStore: the durable event log and its projections."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from envhub.contracts.events import Event
-from envhub.contracts.ids import NO_MEMBER, EnvironmentId, GroupId, PolicyVersion, RolloutId, RunId, TaskId
+from envhub.contracts.ids import NO_MEMBER, EnvironmentId, GroupId, PolicyId, PolicyVersion, RolloutId, RunId, TaskId
 from envhub.contracts.members import MemberCounts, MemberState
 from envhub.contracts.outcome import Status
 from envhub.contracts.quick import quickly_made
@@ -36,6 +36,7 @@ class RolloutSummary:
     root: RolloutId
     environment: EnvironmentId
     task_id: TaskId
+    policy_id: PolicyId  # that its agent was asked to act with
     status: Status | None
     truncated_by: str
     reward: float | None
@@ -94,6 +95,49 @@ class GroupSummary:
     deliveries: int  # leases so far
 
 
+class RolloutFacts(NamedTuple):
+    """What a rollout is filtered, sorted and counted by: a plain tuple, since there may be millions. Nothing of it
+    changes once it has ended."""
+
+    place: int  # in the store, from 1 on, in the order in which rollouts started
+    run_id: RunId
+    group_id: GroupId
+    member: int
+    is_root: bool
+    environment: EnvironmentId
+    task_id: TaskId
+    policy_id: PolicyId
+    status: str | None
+    truncated_by: str
+    reward: float | None
+    failure: str | None
+    requeued: bool
+    turns: int
+    prompt_tokens: int
+    sampled_tokens: int
+    version_min: PolicyVersion
+    version_max: PolicyVersion
+    started_at: float
+    ended_at: float | None
+
+
+class StoredEvent(NamedTuple):
+    """An event as a store keeps it."""
+
+    place: int  # in the log, from 1 on
+    kind: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TextMatches:
+    """The rollouts in whose messages a text was found."""
+
+    places: Sequence[int]  # of the newest, in no order
+    indexed: int  # events that were searched,
+    of: int  # and that there are
+
+
 class TraceStore(Protocol):
     """Events go in, whole batches at a time; projections come out."""
 
@@ -125,3 +169,40 @@ class TraceStore(Protocol):
 
     async def close(self) -> None:
         """Idempotent."""
+
+
+class BrowsableStore(TraceStore, Protocol):
+    """A store that people look into: lists of millions, and search."""
+
+    async def facts(self, after: int, limit: int) -> Sequence[RolloutFacts]:
+        """Those of the rollouts past that place, in order; `limit` at most."""
+
+    async def ended_facts(self, places: Collection[int]) -> Sequence[RolloutFacts]:
+        """Those of the rollouts at these places that have ended."""
+
+    async def rollouts_at(self, places: Sequence[int]) -> tuple[RolloutSummary, ...]:
+        """The rollouts at these places, in this order."""
+
+    async def find_text(self, text: str) -> TextMatches:
+        """The rollouts whose messages hold all words of a text, or a "phrase" in quotes. What was never searched may
+        take several calls to be read, each of which reads a part.
+
+        Raises:
+            UsageError: there is no word in it.
+        """
+
+    async def group(self, group_id: GroupId) -> GroupSummary | None: ...
+
+    async def group_events(self, group_id: GroupId) -> Sequence[Event]:
+        """The events of a group itself, not of its rollouts, in order."""
+
+    async def run_events(self, run_id: RunId) -> Sequence[Event]:
+        """The events of a run itself, not of its groups and rollouts, in order."""
+
+    async def events_of(
+        self, run_id: RunId, rollout_ids: Collection[RolloutId], kinds: Collection[type[Event]] = ()
+    ) -> Sequence[Event]:
+        """The events of these rollouts, which are few, or only those of some kinds; of each in order."""
+
+    async def log(self, run_id: RunId, after: int, limit: int) -> Sequence[StoredEvent]:
+        """The run's events past that place in the log as they are kept, in order; `limit` at most."""

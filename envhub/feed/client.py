@@ -6,28 +6,36 @@ with FeedClient("127.0.0.1:50051", consumer="trainer-0") as feed:
         lease.ack()
 """
 
-import time
+import logging
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from envhub.contracts.delivery import UPDATE_S
 from envhub.contracts.ids import TRAINED, GroupId, LeaseId
+from envhub.contracts.task import Task
+from envhub.contracts.turn import Sampling
 from envhub.errors import FeedUnavailable, LeaseLost, UpdateFailed, UsageError
-from envhub.feed.codec import TrainerGroup, TrainerMember, TrainerRow, decode_group
-from envhub.feed.connection import ANSWER_S, Broken, Connection, Dial
+from envhub.feed.codec import TrainerGroup, TrainerMember, TrainerRow
+from envhub.feed.connection import ANSWER_S, ClientTls, Connection, Dial
+from envhub.feed.conversation import Conversation
+from envhub.feed.cursor import Cursor
+from envhub.feed.heartbeat import Heartbeat
+from envhub.feed.lease import Arrived, GroupLease
+from envhub.feed.parts import Parts
+from envhub.feed.requests import encode_submission
 from envhub.feed.v1 import feed_pb2 as pb
+from envhub.feed.window import Granted, Window
 
-__all__ = ["FeedClient", "GroupLease", "TrainerGroup", "TrainerMember", "TrainerRow"]
+__all__ = ["ClientTls", "Cursor", "FeedClient", "GroupLease", "TrainerGroup", "TrainerMember", "TrainerRow"]
 
-T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 REFUSED_AS = {pb.Notice.KIND_LEASE_LOST: LeaseLost, pb.Notice.KIND_FAILED: UpdateFailed}
-FIRST_PAUSE_S = 0.05
-LONGEST_PAUSE_S = 5.0
-MAX_CREDIT = 1024
+SUBMIT_S = 3600.0  # that a submission may wait for room in the run
 
 
 class FeedClient:
@@ -44,20 +52,29 @@ class FeedClient:
         *,
         consumer: str,
         token: str | None = None,
-        ca: bytes | None = None,
-        reconnect_s: float = 60.0,
+        tls: ClientTls | None = None,
+        rank: int = 0,
+        ranks: int = 0,
+        cursor: Cursor | None = None,
+        heartbeat: bool = True,
+        reconnect_s: float = 300.0,
     ) -> None:
-        self._dial = Dial(address, consumer, token, ca)
-        self._reconnect_s = reconnect_s
-        self._credit = 0
-        self._granted = 0  # deliveries that the server may still send on this connection
-        self._ready: deque[pb.Delivery] = deque()
-        self._held: dict[GroupId, GroupLease] = {}  # given to the trainer, not settled
-        self._consumed: set[GroupId] = set()  # acked here; some 100 bytes a group
-        self._ended = False
-        self._closed = False
-        self._connection: Connection | None = None
-        self._connected(lambda connection: None)
+        """`rank` of `ranks`: this process of a data parallel trainer; each rank gets whole groups. `cursor`: of the
+        checkpoint that it goes on from. `heartbeat`: leases are extended for as long as the process lives; without,
+        `lease.extend` does it."""
+        self._window: Window | None = None  # none was asked for yet
+        self._granted = Granted()
+        self._parts = Parts()
+        self._ready: deque[Arrived] = deque()
+        self._held: dict[GroupId, _Held] = {}  # given to the trainer, not settled
+        self._trained: dict[GroupId, LeaseId] = {}  # in the weights, to be acked with the next checkpoint
+        self._short: pb.Notice | None = None  # of the group that is next in line, where the credit does not cover it
+        self.cursor = cursor or Cursor()
+        self._heartbeat = Heartbeat(self._extend_later) if heartbeat else None
+        self._server = Conversation(
+            Dial(address, consumer, token, tls, rank, ranks), reconnect_s, self._hear, self._lose
+        )
+        self._server.open()
 
     def __enter__(self) -> Self:
         return self
@@ -69,26 +86,77 @@ class FeedClient:
 
     def close(self) -> None:
         """Ends the stream; every lease that was not settled goes back at once. Idempotent."""
-        self._closed = True
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._heartbeat:
+            self._heartbeat.stop()
+        self._server.close()
 
-    def groups(self, credit: int = 4) -> "Iterator[GroupLease]":
-        """Leases, until the run is drained; at most `credit` groups are on their way or unsettled at any time.
+    def groups(
+        self, credit: int = 4, *, max_tokens: int | None = None, max_bytes: int | None = None
+    ) -> Iterator[GroupLease]:
+        """Leases, until the run is drained; at most `credit` groups, with so many tokens and bytes, are on their way or
+        unsettled at any time.
 
-        A group that was acked here before, but comes again since that ack met a lost lease, is acked unseen. A group
-        that is held while it comes again keeps its place: its lease is renewed. The run is not drained while a group
-        is held, here or elsewhere: settle what you hold before you wait for the last ones.
+        A group that is in the cursor but comes again, since its ack met a lost lease or its checkpoint came before it,
+        is acked unseen. A group that is held while it comes again keeps its place: its lease is renewed. The run is not
+        drained while a group is held, here or elsewhere: settle what you hold before you wait for the last ones.
 
         Raises:
             FeedUnavailable: the feed went away and did not come back.
-            UsageError: a credit outside 1..1024, or all of it is held, so that nothing more could ever arrive.
+            UsageError: a credit outside 1..1024, or all of it is held, so that nothing more could ever arrive, or the
+                next group is larger than all of it.
         """
-        if not 1 <= credit <= MAX_CREDIT:
-            raise UsageError(f"credit is {credit}; it must be 1 to {MAX_CREDIT} groups")
-        self._credit = credit
-        return self._leases()
+        window = Window(credit, max_tokens, max_bytes)
+        if self._window is not None and self._window.counts != window.counts:
+            raise UsageError("whether the credit counts tokens or bytes can't change; use another client for that")
+        self._window = window
+        return self._leases(window)
+
+    def fetch(self, groups: int) -> list[GroupLease]:
+        """The next so many groups, for a trainer that works in steps; fewer once the run is drained.
+
+        Raises:
+            FeedUnavailable, UsageError: as groups.
+        """
+        return list(islice(self.groups(groups + len(self._held)), groups))
+
+    def ack_trained(self) -> int:
+        """Acks the groups that were `trained`: to be called once a checkpoint with them and the cursor is saved. How
+        many acks are durable; the others met lost leases, and come again to be acked unseen."""
+        return sum(
+            self._settle(group_id, lease_id, pb.ClientMessage(ack=pb.Ack(lease_id=lease_id)))
+            for group_id, lease_id in list(self._trained.items())
+        )
+
+    def submit(
+        self,
+        environment: str,
+        task: Task,
+        *,
+        k: int = 4,
+        key: str = "",
+        policy_id: str = "",
+        sampling: Sampling = Sampling(),
+        priority: int = 0,
+    ) -> GroupId:
+        """Has `k` rollouts of a task run; waits while the run has no room. The same `key` again, also from another
+        process, means the same group; by default it is one of this call's own.
+
+        Raises:
+            FeedUnavailable: the feed went away and did not come back.
+            UsageError: no such environment, or it can't run; the run is draining; the key is another group's.
+        """
+        request = encode_submission(
+            environment, task, k=k, key=key, policy_id=policy_id, sampling=sampling, priority=priority
+        )
+        return GroupId(self._server.call("Submit", request, SUBMIT_S).group_id)
+
+    def cancel(self, group_id: GroupId) -> None:
+        """Ends a group that runs: nothing of it is delivered.
+
+        Raises:
+            UsageError: it has ended, or was never submitted.
+        """
+        self._server.call("Cancel", pb.CancelRequest(group_id=group_id), ANSWER_S)
 
     def announce(self, version: int, policy_id: str = TRAINED) -> None:
         """Says that `version` is the newest of a policy. Durable once it returns; idle once the run is drained and its
@@ -100,15 +168,15 @@ class FeedClient:
         try:
             self._ask(pb.ClientMessage(version=pb.Version(policy_id=policy_id, version=version)))
         except FeedUnavailable:
-            if not self._ended:
+            if not self._server.over:
                 raise
 
     def update(
         self, version: int, weights: str = "", *, policy_id: str = TRAINED, deadline_s: float = UPDATE_S
     ) -> None:
         """Has the engines of a policy read new weights ("": where they read theirs before), and announces them. What
-        they were generating goes on under them; it is live once this returns. Leases may run out meanwhile: settle them
-        first. Asked again for a version that is live, it does nothing.
+        they were generating goes on under them; it is live once this returns. Asked again for a version that is live,
+        it does nothing.
 
         Raises:
             UsageError: a version below the newest, another update of that policy, or engines that take no new weights.
@@ -148,164 +216,152 @@ class FeedClient:
         move = pb.MoveServer(server=server, policy_id=policy_id, weights=weights)
         self._ask(pb.ClientMessage(move_server=move), UPDATE_S + ANSWER_S)
 
-    def _leases(self) -> "Iterator[GroupLease]":
-        while (delivery := self._next()) is not None:
-            group_id = GroupId(delivery.group.group_id)
-            if group_id in self._consumed:
-                with suppress(LeaseLost):
-                    self._ask(pb.ClientMessage(ack=pb.Ack(lease_id=delivery.lease_id)))
+    def _leases(self, window: Window) -> Iterator[GroupLease]:
+        while (arrived := self._next(window)) is not None:
+            group, group_id = arrived.group, arrived.group.group_id
+            if group_id in self._trained:
+                self._let_go(self._trained[group_id])
+                self._trained[group_id] = arrived.lease_id
+                self._keep_alive(arrived)
             elif group_id in self._held:
-                self._held[group_id]._renew(delivery)
+                lease = self._held[group_id].lease
+                self._let_go(lease.lease_id)
+                lease.renew(arrived)
+                self._held[group_id] = _Held(lease, arrived)
+                self._keep_alive(arrived)
+            elif (group.run_id, group.number) in self.cursor:
+                self._server.ask(pb.ClientMessage(ack=pb.Ack(lease_id=arrived.lease_id)))  # lost again, it comes again
             else:
-                self._held[group_id] = GroupLease(self, delivery)
-                yield self._held[group_id]
+                lease = GroupLease(self, arrived)
+                self._held[group_id] = _Held(lease, arrived)
+                self._keep_alive(arrived)
+                yield lease
 
-    def _next(self) -> pb.Delivery | None:
+    def _next(self, window: Window) -> Arrived | None:
         """The next delivery, or None once the run is drained."""
-        if not self._ended:
-            self._connected(self._top_up)  # so that more is on its way while the trainer computes
+
+        def top_up(connection: Connection) -> None:
+            credit = self._granted.top_up(window, (*self._ready, *(held.arrived for held in self._held.values())))
+            if credit is not None:
+                self._short = None
+                connection.send(pb.ClientMessage(credit=credit))
+
+        def wait(connection: Connection) -> None:
+            top_up(connection)
+            self._server.listen(connection)
+
+        if not self._server.over:
+            self._server.keep(top_up)  # so that more is on its way while the trainer computes
         while not self._ready:
-            if self._ended:
+            if self._server.over:
                 return None
-            if len(self._held) >= self._credit:
-                raise UsageError(
-                    f"all {self._credit} groups of the credit are held unsettled, so no other can arrive; "
-                    "ack or nack one first, or ask for groups(credit=...) with more"
-                )
-            self._connected(self._wait)
+            self._check_not_stuck(window)
+            self._server.keep(wait)
         return self._ready.popleft()
 
-    def _wait(self, connection: Connection) -> None:
-        self._top_up(connection)
-        self._take(connection.receive(None))
+    def _check_not_stuck(self, window: Window) -> None:
+        """
+        Raises:
+            UsageError: nothing could ever arrive.
+        """
+        short = self._short
+        if short is not None and not window.fits(short.tokens, short.bytes):
+            raise UsageError(
+                f"group '{short.group_id}' has {short.tokens} tokens in {short.bytes} bytes, more than the whole "
+                "credit; ask for groups(max_tokens=..., max_bytes=...) with as many, or without"
+            )
+        if short is not None and self._held:
+            raise UsageError(f"group '{short.group_id}' needs credit that is held unsettled; ack or nack a group first")
+        if len(self._held) >= window.groups:
+            raise UsageError(
+                f"all {window.groups} groups of the credit are held unsettled, so no other can arrive; "
+                "ack or nack one first, or ask for groups(credit=...) with more"
+            )
 
-    def _top_up(self, connection: Connection) -> None:
-        """Grants what makes granted, ready and held come to the credit."""
-        more = self._credit - self._granted - len(self._ready) - len(self._held)
-        if more > 0:
-            connection.send(pb.ClientMessage(credit=pb.Credit(groups=more)))
-            self._granted += more
-
-    def _take(self, message: pb.ServerMessage) -> pb.Done | pb.Notice | None:
-        """Keeps a delivery or the end for later; returns an answer."""
+    def _hear(self, message: pb.ServerMessage) -> None:
+        """Keeps what the server says for later."""
         match message.WhichOneof("kind"):
             case "delivery":
-                self._granted -= 1
-                self._ready.append(message.delivery)
+                self._arrive(message.delivery, message.delivery.ByteSize())
+            case "part":
+                whole = self._parts.add(message.part)
+                if whole is not None:
+                    self._arrive(pb.Delivery.FromString(whole), len(whole))
             case "end":
-                self._ended = True
-            case "done":
-                return message.done
+                self._server.over = True
+            case "notice" if message.notice.kind == pb.Notice.KIND_SHORT_OF_CREDIT:
+                self._short = message.notice
             case "notice":
-                return message.notice
-        return None  # also for what a newer server may say
+                logger.warning("%s", message.notice.message)
 
-    def _settle(self, lease: "GroupLease", message: pb.ClientMessage) -> bool:
-        """Whether the lease was still ours."""
+    def _arrive(self, delivery: pb.Delivery, size: int) -> None:
+        arrived = Arrived.of(delivery, size)
+        self._granted.spend(arrived)
+        self._ready.append(arrived)
+
+    def _lose(self) -> None:
+        """What was ready goes back as the stream ends; what is held may still be settled on the next one."""
+        self._ready.clear()
+        self._granted = Granted()
+        self._parts = Parts()
+        self._short = None
+
+    def _ask(self, message: pb.ClientMessage, timeout_s: float = ANSWER_S) -> pb.Done:
+        """What the server answers.
+
+        Raises:
+            LeaseLost, UsageError, UpdateFailed: as the server says.
+        """
+        answer = self._server.ask(message, timeout_s)
+        if isinstance(answer, pb.Done):
+            return answer
+        if answer.kind == pb.Notice.KIND_ALREADY_ACKED:  # the first answer was lost
+            return pb.Done(lease_id=answer.lease_id)
+        raise REFUSED_AS.get(answer.kind, UsageError)(answer.message)
+
+    def settle(self, lease: GroupLease, message: pb.ClientMessage) -> bool:
+        """Whether the lease was still ours. What leases call."""
+        return self._settle(lease.group_id, lease.lease_id, message)
+
+    def consume(self, lease: GroupLease) -> None:
+        """Notes that its group is in the weights. What leases call."""
+        self.cursor.add(lease.group.run_id, lease.group.number)
+
+    def put_by(self, lease: GroupLease) -> None:
+        """Keeps it for the next checkpoint. What leases call."""
+        if self._held.pop(lease.group_id, None) is not None:
+            self._trained[lease.group_id] = lease.lease_id
+
+    def prolong(self, lease_id: LeaseId) -> float:
+        """The new deadline of a lease. What leases call."""
+        return self._ask(pb.ClientMessage(extend=pb.Extend(lease_id=lease_id))).deadline
+
+    def _settle(self, group_id: GroupId, lease_id: LeaseId, message: pb.ClientMessage) -> bool:
         try:
             self._ask(message)
         except LeaseLost:
             return False
         finally:
-            self._held.pop(lease.group_id, None)
+            self._held.pop(group_id, None)
+            self._trained.pop(group_id, None)
+            self._let_go(lease_id)
         return True
 
-    def _ask(self, message: pb.ClientMessage, timeout_s: float = ANSWER_S) -> pb.Done:
-        """What the server answers. Asked again where the connection broke before the answer.
+    def _keep_alive(self, arrived: Arrived) -> None:
+        if self._heartbeat:
+            self._heartbeat.hold(arrived.lease_id, arrived.lease_s)
 
-        Raises:
-            LeaseLost, UsageError, UpdateFailed: as the server says.
-        """
-        answer = self._connected(lambda connection: self._converse(connection, message, timeout_s))
-        if isinstance(answer, pb.Done):
-            return answer
-        raise REFUSED_AS.get(answer.kind, UsageError)(answer.message)
+    def _let_go(self, lease_id: LeaseId) -> None:
+        if self._heartbeat:
+            self._heartbeat.let_go(lease_id)
 
-    def _converse(self, connection: Connection, message: pb.ClientMessage, timeout_s: float) -> pb.Done | pb.Notice:
-        connection.send(message)
-        try:
-            while True:
-                answer = self._take(connection.receive(timeout_s))
-                if answer is not None:
-                    return answer
-        except KeyboardInterrupt:
-            connection.drop()  # else the answer that is still to come would be taken for the next one's
-            raise
-
-    def _connected(self, act: Callable[[Connection], T]) -> T:
-        """What `act` gives, on a new connection whenever one breaks, until nothing worked for `reconnect_s`."""
-        give_up_at: float | None = None
-        pause_s = FIRST_PAUSE_S
-        while True:
-            try:
-                return act(self._connection or self._connect())
-            except Broken as error:
-                if self._ended:
-                    raise FeedUnavailable(f"the run is drained and its feed at {self._dial.address} is gone") from error
-                self._disconnect()
-                give_up_at = give_up_at or time.monotonic() + self._reconnect_s
-                left_s = give_up_at - time.monotonic()
-                if left_s <= 0:
-                    raise self._unavailable(error) from error
-            time.sleep(min(pause_s, left_s))
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-
-    def _connect(self) -> Connection:
-        if self._closed:
-            raise UsageError("this feed client is closed and its leases went back; settle them before it closes")
-        self._connection = Connection(self._dial, min(ANSWER_S, self._reconnect_s))
-        return self._connection
-
-    def _disconnect(self) -> None:
-        """What was ready goes back as the stream ends; what is held may still be settled on the next one."""
-        if self._connection is not None:
-            self._connection.drop()
-        self._connection = None
-        self._ready.clear()
-        self._granted = 0
-
-    def _unavailable(self, cause: Broken) -> FeedUnavailable:
-        return FeedUnavailable(
-            f"no feed answers at {self._dial.address} for {self._reconnect_s:g} s ({cause}); "
-            "check the address and that the run is being served, or give a longer reconnect_s"
-        )
+    def _extend_later(self, lease_id: LeaseId) -> None:
+        self._server.tell(pb.ClientMessage(extend=pb.Extend(lease_id=lease_id)))
 
 
-class GroupLease:
-    """The right to one group until `deadline`. Settle it once, by ack or nack; unsettled, it goes back."""
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A lease, and what it takes of the credit."""
 
-    def __init__(self, feed: FeedClient, delivery: pb.Delivery) -> None:
-        self._feed = feed
-        self.group = decode_group(delivery.group)
-        self._renew(delivery)
-
-    def _renew(self, delivery: pb.Delivery) -> None:
-        """Takes over the lease of another delivery of the same group."""
-        self.lease_id = LeaseId(delivery.lease_id)
-        self.deadline = delivery.deadline  # seconds since the epoch
-        self.count = delivery.count  # 1 for the first delivery of this group
-
-    @property
-    def group_id(self) -> GroupId:
-        return self.group.group_id
-
-    def ack(self) -> bool:
-        """Says that the group was trained on. True once that is durable, also where the answer was lost and it had to
-        be asked again. False: the lease was lost before, and the group comes again: here it is then acked unseen,
-        elsewhere it would be trained on a second time. A server that restarted between ack and answer says False as
-        well, but brings the group no more."""
-        self._feed._consumed.add(self.group_id)
-        return self._feed._settle(self, pb.ClientMessage(ack=pb.Ack(lease_id=self.lease_id)))
-
-    def nack(self, reason: str) -> None:
-        """Gives the group back for another delivery. A lease that was lost has gone back already."""
-        self._feed._settle(self, pb.ClientMessage(nack=pb.Nack(lease_id=self.lease_id, reason=reason)))
-
-    def extend(self) -> float:
-        """The new deadline: a whole lease time from now, seconds since the epoch.
-
-        Raises:
-            LeaseLost: the group is or will be somebody else's.
-        """
-        self.deadline = self._feed._ask(pb.ClientMessage(extend=pb.Extend(lease_id=self.lease_id))).deadline
-        return self.deadline
+    lease: GroupLease
+    arrived: Arrived

@@ -14,8 +14,9 @@ from envhub.contracts.ids import EnvironmentId, GroupId, PolicyId, PolicyVersion
 from envhub.contracts.messages import Image, Role
 from envhub.contracts.outcome import Outcome, Status
 from envhub.contracts.trajectory import Row
-from envhub.contracts.turn import PromptImage, Span
+from envhub.contracts.turn import NO_VERSION, PromptImage, Span
 from envhub.errors import UsageError
+from envhub.feed.pieces import Pieces
 from envhub.feed.v1 import feed_pb2 as pb
 
 IDS = np.dtype("<i4")
@@ -71,41 +72,60 @@ class TrainerGroup:
         return np.array([member.reward for member in self.members], dtype=np.float64)
 
 
-def encode_delivery(delivery: Delivery) -> pb.Delivery:
-    """The delivery on the wire.
+def encode_delivery(delivery: Delivery, group: Pieces | None = None) -> bytes:
+    """The Delivery on the wire; its group may be encoded already.
 
     Raises:
         UsageError: a member without a valid score.
     """
-    return pb.Delivery(
-        lease_id=delivery.lease_id,
-        deadline=delivery.deadline,
-        count=delivery.count,
-        group=encode_group(delivery.group),
+    wire = Pieces(
+        pb.Delivery(
+            lease_id=delivery.lease_id, deadline=delivery.deadline, count=delivery.count, lease_s=delivery.lease_s
+        )
     )
+    wire.add(pb.Delivery.GROUP_FIELD_NUMBER, group or group_pieces(delivery.group))
+    return wire.join()
 
 
-def encode_group(group: ClosedGroup) -> pb.Group:
-    """The group on the wire; what the trainer has no use for (prompts, limits, usage) stays behind.
+def encode_group(group: ClosedGroup) -> bytes:
+    """The Group on the wire; what the trainer has no use for (prompts, limits, usage) stays behind.
 
     Raises:
         UsageError: a member without a valid score.
     """
+    return group_pieces(group).join()
+
+
+def group_pieces(group: ClosedGroup) -> Pieces:
+    """As encode_group, before it is put together."""
     rollout = group.request.rollout
-    return pb.Group(
-        run_id=group.run_id,
-        group_id=group.group_id,
-        number=group.number,
-        environment=rollout.environment.id,
-        task_id=rollout.task.id,
-        k=group.request.k,
-        policy_version=group.policy_version,
-        members=[_encode_member(index, outcome) for index, outcome in zip(group.members, group.outcomes, strict=True)],
+    wire = Pieces(
+        pb.Group(
+            run_id=group.run_id,
+            group_id=group.group_id,
+            number=group.number,
+            environment=rollout.environment.id,
+            task_id=rollout.task.id,
+            k=group.request.k,
+            policy_version=group.policy_version,
+        )
     )
+    for index, outcome in zip(group.members, group.outcomes, strict=True):
+        wire.add(pb.Group.MEMBERS_FIELD_NUMBER, _member_pieces(index, outcome))
+    return wire
 
 
-def decode_group(group: pb.Group) -> TrainerGroup:
-    """The group as numpy records, without a copy of its tokens.
+def decode_group(data: bytes) -> TrainerGroup:
+    """The group of encode_group, as numpy records.
+
+    Raises:
+        ValueError: tokens and logprobs of a row differ in length.
+    """
+    return read_group(pb.Group.FromString(data))
+
+
+def read_group(group: pb.Group) -> TrainerGroup:
+    """The group as numpy records, without a further copy of its tokens.
 
     Raises:
         ValueError: tokens and logprobs of a row differ in length.
@@ -122,44 +142,60 @@ def decode_group(group: pb.Group) -> TrainerGroup:
     )
 
 
-def _encode_member(index: int, outcome: Outcome) -> pb.Member:
+def _member_pieces(index: int, outcome: Outcome) -> Pieces:
     if outcome.score is None or outcome.status not in STATUS_TO_WIRE:
         raise UsageError(
             f"member {index}, rollout '{outcome.rollout_id}', is {outcome.status} without a valid score; "
             "a closed group holds only members that have one"
         )
-    return pb.Member(
-        index=index,
-        rollout_id=outcome.rollout_id,
-        attempt=attempt_of(outcome.rollout_id),
-        status=STATUS_TO_WIRE[outcome.status],
-        truncated_by=outcome.truncated_by,
-        reward=outcome.score.scalar,
-        components=outcome.score.components,
-        rows=_encode_tree(outcome, ""),
+    versions = {span.policy_version for span in _trained(outcome)}
+    wire = Pieces(
+        pb.Member(
+            index=index,
+            rollout_id=outcome.rollout_id,
+            attempt=attempt_of(outcome.rollout_id),
+            status=STATUS_TO_WIRE[outcome.status],
+            truncated_by=outcome.truncated_by,
+            reward=outcome.score.scalar,
+            components=outcome.score.components,
+            oldest_version=min(versions, default=NO_VERSION),
+            newest_version=max(versions, default=NO_VERSION),
+        )
     )
+    for row in _row_pieces_of(outcome, ""):
+        wire.add(pb.Member.ROWS_FIELD_NUMBER, row)
+    return wire
 
 
-def _encode_tree(outcome: Outcome, parent: str) -> Iterator[pb.Row]:
+def _trained(outcome: Outcome) -> Iterator[Span]:
+    for one in outcome.tree():
+        for row in one.trajectory.rows:
+            yield from (span for span in row.spans if span.trainable)
+
+
+def _row_pieces_of(outcome: Outcome, parent: str) -> Iterator[Pieces]:
     for row in outcome.trajectory.rows:
-        yield _encode_row(row, outcome.rollout_id, parent)
+        yield _row_pieces(row, outcome.rollout_id, parent)
     for child in outcome.children:
-        yield from _encode_tree(child, outcome.rollout_id)
+        yield from _row_pieces_of(child, outcome.rollout_id)
 
 
-def _encode_row(row: Row, rollout_id: str, parent: str) -> pb.Row:
-    return pb.Row(
-        rollout_id=rollout_id,
-        parent_rollout_id=parent,
-        token_ids=row.ids.astype(IDS, copy=False).tobytes(),
-        logprobs=row.logprobs.astype(LOGPROBS, copy=False).tobytes(),
-        spans=[_encode_span(span) for span in row.spans],
-        parent_row=row.parent,
-        fork_at=row.fork_at,
-        prompt_length=next((span.start for span in row.spans if span.sampled), len(row.ids)),
-        turns=row.turns,
-        images=map(_encode_image, row.images),
+def _row_pieces(row: Row, rollout_id: str, parent: str) -> Pieces:
+    wire = Pieces(
+        pb.Row(
+            rollout_id=rollout_id,
+            parent_rollout_id=parent,
+            spans=[_encode_span(span) for span in row.spans],
+            parent_row=row.parent,
+            fork_at=row.fork_at,
+            prompt_length=next((span.start for span in row.spans if span.sampled), len(row.ids)),
+            turns=row.turns,
+            images=map(_encode_image, row.images),
+        )
     )
+    wire.add_array(pb.Row.TOKEN_IDS_FIELD_NUMBER, np.ascontiguousarray(row.ids, IDS))
+    wire.add_array(pb.Row.LOGPROBS_FIELD_NUMBER, np.ascontiguousarray(row.logprobs, LOGPROBS))
+    return wire
 
 
 def _encode_image(shown: PromptImage) -> pb.Image:

@@ -3,7 +3,7 @@
 A thread reads, so that granted groups arrive while the trainer computes, and so that a wait can time out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Thread
 
@@ -17,7 +17,6 @@ from envhub.feed.v1 import feed_pb2_grpc
 ANSWER_S = 30.0  # a server that takes longer to answer is taken for dead
 
 OPTIONS = (
-    ("grpc.max_receive_message_length", 1 << 30),  # a group is one message; gRPC's own limit is 4 MiB
     ("grpc.use_local_subchannel_pool", 1),  # each connection dials anew, without the back-off of the one before
     ("grpc.enable_http_proxy", 0),
     ("grpc.keepalive_time_ms", 20_000),  # a server that vanished without a word is found in half a minute
@@ -30,13 +29,27 @@ REFUSALS = {
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.UNIMPLEMENTED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.ABORTED,  # another stream has opened for this consumer
 }
 
 
 class Broken(Exception):
     """The connection is gone; another may work."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTls:
+    """Who vouches for the server, and what the client proves itself with where the server asks; all in PEM."""
+
+    ca: bytes
+    certificate: bytes | None = None  # and its chain
+    private_key: bytes | None = field(default=None, repr=False)
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        return grpc.ssl_channel_credentials(self.ca, self.private_key, self.certificate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +62,44 @@ class Dial:
 
     address: str
     consumer: str
-    token: str | None = None
-    ca: bytes | None = None  # PEM of who vouches for the server; None: no TLS
+    token: str | None = field(default=None, repr=False)
+    tls: ClientTls | None = None
+    rank: int = 0
+    ranks: int = 0  # 0: not data parallel
 
     def __post_init__(self) -> None:
         if not self.consumer:
             raise UsageError("consumer is empty; name this trainer process, like trainer-0")
-        if self.token and self.ca is None and not is_loopback(self.address.rpartition(":")[0]):
+        if self.ranks and not 0 <= self.rank < self.ranks:
+            raise UsageError(f"rank is {self.rank} of {self.ranks} ranks; ranks count from 0")
+        if self.token and self.tls is None and not is_loopback(self.address.rpartition(":")[0]):
             raise UsageError(
                 f"the token would cross the network to '{self.address}' in the clear; "
                 "give ca, the PEM of who vouches for the server, or tunnel to its loopback address"
             )
 
     def channel(self) -> grpc.Channel:
-        if self.ca is None:
+        if self.tls is None:
             return grpc.insecure_channel(self.address, options=OPTIONS)
-        return grpc.secure_channel(self.address, grpc.ssl_channel_credentials(self.ca), options=OPTIONS)
+        return grpc.secure_channel(self.address, self.tls.credentials(), options=OPTIONS)
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
+    @property
+    def opening(self) -> pb.ClientMessage:
+        return pb.ClientMessage(open=pb.Open(consumer=self.consumer, rank=self.rank, ranks=self.ranks))
+
+    def failure(self, error: grpc.RpcError) -> Broken | UsageError:
+        """What a call's error means: that its server refuses, or that another try may work."""
+        if error.code() in REFUSALS:
+            return UsageError(f"the feed at {self.address} refused: {error.details()}")
+        return Broken(f"{error.code().name}: {error.details()}")
+
 
 class Connection:
-    """An open stream.
+    """An open stream, and a channel for calls beside it.
 
     Raises:
         Broken: nobody answered within `timeout_s`.
@@ -80,15 +107,15 @@ class Connection:
     """
 
     def __init__(self, dial: Dial, timeout_s: float) -> None:
-        self._address = dial.address
+        self._dial = dial
         self._outbox: SimpleQueue[pb.ClientMessage | None] = SimpleQueue()
         self._inbox: SimpleQueue[pb.ServerMessage | grpc.RpcError | None] = SimpleQueue()  # bounded by the credit
-        self._channel = dial.channel()
-        stub = feed_pb2_grpc.RolloutsStub(self._channel)  # type: ignore[no-untyped-call]
+        self.channel = dial.channel()
+        stub = feed_pb2_grpc.RolloutsStub(self.channel)  # type: ignore[no-untyped-call]
         self._call = stub.Stream(iter(self._outbox.get, None), metadata=dial.metadata)
         Thread(target=self._read, name="envhub-feed", daemon=True).start()
         try:
-            self.send(pb.ClientMessage(open=pb.Open(consumer=dial.consumer)))
+            self.send(dial.opening)
             self.receive(timeout_s)
         except BaseException:
             self.drop()
@@ -114,9 +141,7 @@ class Connection:
         self._inbox.put(message)  # a break stays: the next receive meets it as well
         if message is None:
             raise Broken("the server ended the stream")
-        if message.code() in REFUSALS:
-            raise UsageError(f"the feed at {self._address} refused: {message.details()}") from message
-        raise Broken(f"{message.code().name}: {message.details()}") from message
+        raise self._dial.failure(message) from message
 
     def close(self) -> None:
         """Ends the stream and waits until the server has taken back what is unsettled."""
@@ -131,7 +156,7 @@ class Connection:
         """Lets go of the connection without a word. Idempotent."""
         self._outbox.put(None)
         self._call.cancel()
-        self._channel.close()
+        self.channel.close()
 
     def _read(self) -> None:
         try:

@@ -1,27 +1,40 @@
 """Session: the server's side of one stream.
 
 Invariants
- - It never has more deliveries than its client granted credits.
+ - It never has sent more groups, tokens or bytes of deliveries than its client granted credits.
  - Commands are answered one by one, in their order, also while a lease is waited for.
  - A command that was begun is answered, and a message that was begun is sent whole, also when the server stops: what
    is shielded here ends at the latest as the server cancels the call itself.
  - Whatever ends it, the leases it left unsettled are given back before it is over.
 """
 
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import anyio
 import grpc
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from envhub.contracts.delivery import Control, Deliveries
-from envhub.contracts.ids import LeaseId, PolicyId, PolicyVersion
-from envhub.errors import LeaseLost, UpdateFailed, UsageError
-from envhub.feed.codec import encode_delivery
+from envhub.contracts.delivery import ClosedGroup, Deliveries, Delivery, News, NewsKind
+from envhub.contracts.ids import GroupId, LeaseId
+from envhub.errors import LeaseLost, UsageError
+from envhub.feed.allowance import Allowance, Cost, most_bytes, tokens_of
+from envhub.feed.answers import Answers, lease_of, settled_by
+from envhub.feed.codec import encode_delivery, group_pieces
+from envhub.feed.parts import delivered
+from envhub.feed.pieces import Pieces
 from envhub.feed.v1 import feed_pb2 as pb
+from envhub.feed.wire import UNREADABLE
 
-MAX_CREDIT = 1024  # groups one Credit may grant
 GIVE_BACK_S = 10.0  # for the leases of a stream that ended; those not given back by then expire
+MAX_NOTICES = 1024  # that wait to be sent: a client that reads none loses the oldest
+
+NOTICED = {
+    NewsKind.EXPIRED: (pb.Notice.KIND_LEASE_LOST, "its lease ran out; the group goes to another delivery"),
+    NewsKind.DEAD_LETTER: (pb.Notice.KIND_DEAD_LETTER, "it was nacked or expired too often and is delivered no more"),
+    NewsKind.STALE: (pb.Notice.KIND_STALE, "its tokens have become older than the bound; it was dropped"),
+}
 
 
 class Session:
@@ -30,104 +43,139 @@ class Session:
     def __init__(
         self,
         deliveries: Deliveries,
-        control: Control,
+        answers: Answers,
         consumer: str,
         requests: AsyncIterator[pb.ClientMessage],
         context: grpc.aio.ServicerContext,
     ) -> None:
         self._deliveries = deliveries
-        self._control = control
+        self._answers = answers
         self._consumer = consumer
         self._requests = requests
         self._context = context
-        self._credits = anyio.Semaphore(0)
+        self._allowance = Allowance()
+        self._granted = anyio.Event()  # a new one each time
+        self._leasing = anyio.CancelScope()  # of the wait for a lease
+        self._short_of: GroupId | None = None  # the group that the allowance did not cover
+        self._encoded: tuple[ClosedGroup, Pieces] | None = None  # the last one, which mostly is sent next
         self._unsettled: set[LeaseId] = set()
-        self._writing = anyio.Lock()  # gRPC takes one write at a time
+        self._notices: deque[pb.Notice] = deque(maxlen=MAX_NOTICES)
+        self._noticed = anyio.Event()
+        self._writing = anyio.Lock(fast_acquire=True)  # gRPC takes one write at a time
 
     async def run(self) -> str:
         """Runs until the client ends the stream; returns the rule that it broke, if that is why."""
         try:
-            async with anyio.create_task_group() as tasks:
-                await self._send(pb.ServerMessage(done=pb.Done()))
-                tasks.start_soon(self._deliver)
-                violation = await self._obey()
-                tasks.cancel_scope.cancel()
+            with self._deliveries.news(self._hear):
+                async with anyio.create_task_group() as tasks:
+                    await self._send(pb.ServerMessage(done=pb.Done()))
+                    tasks.start_soon(self._deliver)
+                    tasks.start_soon(self._notify)
+                    violation = await self._obey()
+                    tasks.cancel_scope.cancel()
         finally:
             await self._give_back()
         return violation
 
     async def _deliver(self) -> None:
         while True:
-            await self._credits.acquire()
-            delivery = await self._deliveries.lease(self._consumer)
+            delivery = await self._lease()
             if delivery is None:
+                await self._send_notices()  # nobody may listen any more after the end
                 await self._send(pb.ServerMessage(end=pb.End()))
                 return
             self._unsettled.add(delivery.lease_id)
-            await self._send(pb.ServerMessage(delivery=encode_delivery(delivery)))
+            data = encode_delivery(delivery, self._encode(delivery.group))
+            self._encoded = None
+            self._allowance.spend(Cost(tokens_of(delivery.group), len(data)))
+            for message in delivered(data):
+                await self._send(message)
+
+    async def _lease(self) -> Delivery | None:
+        """The next delivery that the allowance covers."""
+        while True:
+            while not self._allowance.groups:
+                await self._granted.wait()
+            self._short_of = None
+            with anyio.CancelScope() as self._leasing:
+                return await self._deliveries.lease(self._consumer, self._admits)
+
+    def _admits(self, group: ClosedGroup) -> bool:
+        if self._allowance.tokens is None and self._allowance.bytes is None:
+            return True
+        cost = Cost(tokens_of(group), most_bytes(group, self._encode(group).size))
+        if self._allowance.covers(cost):
+            return True
+        if self._short_of != group.group_id:
+            self._short_of = group.group_id
+            self._note(
+                pb.Notice(
+                    kind=pb.Notice.KIND_SHORT_OF_CREDIT,
+                    group_id=group.group_id,
+                    message=f"the next group needs a credit of {cost.tokens} tokens and {cost.bytes} bytes",
+                    tokens=cost.tokens,
+                    bytes=cost.bytes,
+                )
+            )
+        return False
+
+    def _encode(self, group: ClosedGroup) -> Pieces:
+        if self._encoded is None or self._encoded[0] is not group:
+            self._encoded = (group, group_pieces(group))
+        return self._encoded[1]
 
     async def _obey(self) -> str:
+        try:
+            return await self._obey_each()
+        except DecodeError:
+            return UNREADABLE
+
+    async def _obey_each(self) -> str:
         async for message in self._requests:
             if message.WhichOneof("kind") == "credit":
-                if not 1 <= message.credit.groups <= MAX_CREDIT:
-                    return f"a Credit grants {message.credit.groups} groups; it must grant 1 to {MAX_CREDIT}"
-                for _ in range(message.credit.groups):
-                    self._credits.release()
+                try:
+                    self._grant(message.credit)
+                except UsageError as error:
+                    return str(error)
             else:
                 with anyio.CancelScope(shield=True):
-                    await self._send(await self._answer(message))
+                    answer = await self._answers.to(message)
+                    if settled_by(message, answer):
+                        self._unsettled.discard(lease_of(message))
+                    await self._send(answer)
         return ""
 
-    async def _answer(self, message: pb.ClientMessage) -> pb.ServerMessage:
-        lease_id = _lease_of(message)
-        try:
-            deadline = await self._do(message, lease_id)
-        except LeaseLost as error:
-            self._unsettled.discard(lease_id)
-            kind, text = pb.Notice.KIND_LEASE_LOST, str(error)
-        except UsageError as error:
-            kind, text = pb.Notice.KIND_REFUSED, str(error)
-        except UpdateFailed as error:
-            kind, text = pb.Notice.KIND_FAILED, str(error)
-        else:
-            return pb.ServerMessage(done=pb.Done(lease_id=lease_id, deadline=deadline))
-        return pb.ServerMessage(notice=pb.Notice(kind=kind, lease_id=lease_id, message=text))
+    def _grant(self, credit: pb.Credit) -> None:
+        self._allowance.grant(credit)
+        self._granted.set()
+        self._granted = anyio.Event()
+        if self._short_of is not None:
+            self._leasing.cancel()  # it looks at the first in line again
 
-    async def _do(self, message: pb.ClientMessage, lease_id: LeaseId) -> float:
-        """Does as the client says; returns the deadline of an extended lease, else 0."""
-        match message.WhichOneof("kind"):
-            case "ack":
-                await self._deliveries.ack(lease_id)
-                self._unsettled.discard(lease_id)
-            case "nack":
-                await self._deliveries.nack(lease_id, message.nack.reason)
-                self._unsettled.discard(lease_id)
-            case "extend":
-                return await self._deliveries.extend(lease_id)
-            case "version":
-                version = message.version
-                await self._control.announce(PolicyId(version.policy_id), PolicyVersion(version.version))
-            case "update":
-                update = message.update
-                policy_id, number = PolicyId(update.policy_id), PolicyVersion(update.version)
-                await self._control.update(policy_id, number, weights=update.weights, deadline_s=update.deadline_s)
-            case "begin_update":
-                begin = message.begin_update
-                policy_id, number = PolicyId(begin.policy_id), PolicyVersion(begin.version)
-                await self._control.begin_update(policy_id, number, deadline_s=begin.deadline_s)
-            case "finish_update":
-                finish = message.finish_update
-                await self._control.finish_update(PolicyId(finish.policy_id), PolicyVersion(finish.version))
-            case "move_server":
-                move = message.move_server
-                await self._control.move_server(move.server, PolicyId(move.policy_id), weights=move.weights)
-            case "open":
-                raise UsageError("the stream is open already; Open is its first message only")
-            case _:
-                raise UsageError("this server does not know the message; update the server, or use an older client")
-        return 0.0
+    def _hear(self, news: News) -> None:
+        if news.kind is NewsKind.EXPIRED:
+            if news.lease_id not in self._unsettled:
+                return
+            self._unsettled.discard(news.lease_id)
+        kind, text = NOTICED[news.kind]
+        message = f"group '{news.group_id}': {text}"
+        self._note(pb.Notice(kind=kind, lease_id=news.lease_id, group_id=news.group_id, message=message))
 
-    async def _send(self, message: pb.ServerMessage) -> None:
+    def _note(self, notice: pb.Notice) -> None:
+        self._notices.append(notice)
+        self._noticed.set()
+
+    async def _notify(self) -> None:
+        while True:
+            await self._noticed.wait()
+            self._noticed = anyio.Event()
+            await self._send_notices()
+
+    async def _send_notices(self) -> None:
+        while self._notices:
+            await self._send(pb.ServerMessage(notice=self._notices.popleft()))
+
+    async def _send(self, message: pb.ServerMessage | bytes) -> None:
         with anyio.CancelScope(shield=True):
             async with self._writing:
                 await self._context.write(message)
@@ -137,9 +185,3 @@ class Session:
             for lease_id in self._unsettled:
                 with suppress(LeaseLost):
                     await self._deliveries.give_back(lease_id)
-
-
-def _lease_of(message: pb.ClientMessage) -> LeaseId:
-    """The lease that an Ack, Nack or Extend means; empty for the rest."""
-    body = getattr(message, message.WhichOneof("kind") or "open")
-    return LeaseId(getattr(body, "lease_id", ""))

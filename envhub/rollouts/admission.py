@@ -77,7 +77,8 @@ class Slots:
     def __init__(self, limit: int, caps: Caps = NO_CAPS) -> None:
         if limit < 1:
             raise UsageError(f"the limit of running rollouts is {limit}; it must be at least 1")
-        self.free = limit
+        self.limit = limit
+        self.free = limit  # below 0 once the limit was lowered below what is held
         self._caps = {(kind, name): Cap(cap) for kind, caps in caps.by_kind.items() for name, cap in caps.items()}
         self._line = Line()
         self._arrivals = count()
@@ -98,7 +99,7 @@ class Slots:
     async def acquire(self, claim: Claim, caps: line.Caps, precedence: Precedence) -> None:
         """Waits for a slot. A slot granted to a waiter that is cancelled meanwhile goes on to the next."""
         # Who could go has gone: unless this tick has had its share, nobody in line comes before.
-        if self.free and self._granted < GRANTS_A_TICK and not any(cap.full for cap in caps):
+        if self.free > 0 and self._granted < GRANTS_A_TICK and not any(cap.full for cap in caps):
             self._take(caps)
             return
         rank = (precedence, claim.version, -claim.priority)
@@ -122,8 +123,14 @@ class Slots:
         self._line.freed(caps)
         self._grant()
 
+    def resize(self, limit: int) -> None:
+        """Another limit from now on; who holds a slot keeps it."""
+        self.free += limit - self.limit
+        self.limit = limit
+        self._grant()
+
     def _grant(self) -> None:
-        while self.free and self._granted < GRANTS_A_TICK and (waiter := self._line.next()):
+        while self.free > 0 and self._granted < GRANTS_A_TICK and (waiter := self._line.next()):
             self._take(waiter.caps)
             waiter.granted.set()
 

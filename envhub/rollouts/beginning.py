@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 import msgspec
 
 from envhub.contracts.events import RunStarted
-from envhub.contracts.ids import RunId
+from envhub.contracts.ids import TRAINED, PolicyId, RunId
 from envhub.contracts.store import TraceStore
 from envhub.errors import UsageError
 from envhub.rollouts.job import NO_ISOLATION, Job
@@ -68,7 +68,7 @@ async def earlier_run(store: TraceStore, run_id: RunId, conditions: Conditions, 
         )
     job = recorded_job(rest)
     if job is not None:
-        await job.check()
+        await job.check((TRAINED, *map(PolicyId, conditions.policies)))
         if not isolates and job.without_sandbox() != job:
             raise UsageError(f"the rest of run '{run_id}' needs a sandbox and {NO_ISOLATION}")
     return rest

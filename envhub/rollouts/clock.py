@@ -3,6 +3,7 @@
 A rollout must not run out of time because sandboxes or slots were scarce: that would turn an outage into a reward.
 """
 
+import asyncio
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,19 +23,17 @@ class EpisodeClock:
     @property
     def left(self) -> float:
         """Seconds, at least 0."""
-        return max(0.0, self._left if self._ends_at == math.inf else self._ends_at - anyio.current_time())
+        return max(0.0, self._left if self._ends_at == math.inf else self._ends_at - _now())
 
     @property
     def ran_out(self) -> bool:
         """It ended what ran within."""
         return self._scope.cancelled_caught
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> anyio.CancelScope:
         """What is within is cancelled when the time is over."""
         self._go()
-        with self._scope:
-            yield
+        return self._scope
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -51,4 +50,9 @@ class EpisodeClock:
                 self._go()
 
     def _go(self) -> None:
-        self._ends_at = self._scope.deadline = anyio.current_time() + self._left
+        self._ends_at = self._scope.deadline = _now() + self._left
+
+
+def _now() -> float:
+    """The loop's time. anyio.current_time() looks up first which library runs the loop: 1 us, four times a rollout."""
+    return asyncio.get_running_loop().time()

@@ -147,18 +147,24 @@ class RolloutContext:
         self._check_open()
         self._live.log(message, fields)
 
-    async def reserve(self, max_tokens: int) -> int:
-        """Takes one turn and up to `max_tokens` from the budget, once the rollout may act; returns the tokens taken.
+    def reserve(self, max_tokens: int) -> int:
+        """Takes one turn and up to `max_tokens` from the budget; returns the tokens taken.
 
         Raises:
             Truncated: "turns" or "budget", where none is left.
         """
         self._check_open()
-        taken = self._purse.reserve(max_tokens)
-        if not self._live.slot.held:
-            with self._live.clock.stopped():
-                await self._live.slot.take_back()
-        return taken
+        return self._purse.reserve(max_tokens)
+
+    @property
+    def may_act(self) -> bool:
+        """Whether the rollout has its slot, which it lends while it waits."""
+        return self._live.slot.held
+
+    async def take_back_slot(self) -> None:
+        """Waits until the rollout may act."""
+        with self._live.clock.stopped():
+            await self._live.slot.take_back()
 
     def refund(self, tokens: int) -> None:
         """Gives back what was reserved and not sampled."""
@@ -247,7 +253,9 @@ class BudgetedPolicy:
 
     async def act(self, input: PolicyInput) -> Action:
         sampling = input.sampling or self._context.request.sampling
-        reserved = await self._context.reserve(sampling.max_tokens)
+        reserved = self._context.reserve(sampling.max_tokens)
+        if not self._context.may_act:
+            await self._context.take_back_slot()
         sampled = 0
         try:
             action = await self._inner.act(_within(input, sampling, reserved))

@@ -2,30 +2,31 @@
 
 Invariants: a group is with at most one consumer at a time; each delivery has a lease id of its own, so an answer that
 comes late can't touch a newer delivery; a group leaves only as acked or dropped, stale or as a dead letter; each is
-durable first.
+durable first. A lease ends by a clock that never jumps; only the deadline that consumers see is of the calendar's.
 
 A delivery fails when its consumer refuses the group or lets the lease expire; too many of those make a dead letter. A
-delivery that ends with its connection or with the server says nothing about the group, and does not count.
+delivery that ends with its connection or with the server says nothing about the group, and does not count. After one
+that failed the group goes to another consumer, if one waits or is at work.
 """
 
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import anyio
 
-from envhub.contracts.delivery import ClosedGroup, Delivery
+from envhub.contracts.delivery import Admits, ClosedGroup, Delivery, Hear, News, NewsKind, admit_all
 from envhub.contracts.events import GroupAcked, GroupDropped, GroupLeased, GroupReturned
 from envhub.contracts.ids import LeaseId
 from envhub.errors import LeaseLost
 from envhub.rollouts.recorder import Recorder
 from envhub.rollouts.versions import Versions
 
-DEAD_LETTER, STALE = "dead_letter", "stale"  # reasons of a GroupDropped
 SHUTDOWN, RESTART, DISCONNECTED = "shutdown", "restart", "disconnected"
+NO_LEASE = LeaseId("")
 FAULTLESS = frozenset({SHUTDOWN, RESTART, DISCONNECTED})  # reasons of a GroupReturned whose delivery did not fail
 
 
@@ -48,7 +49,7 @@ class OwnConsumer:
         self._clock = clock
 
     async def put(self, group: ClosedGroup, *, deliveries: int = 0, failed: int = 0) -> None:
-        self._recorder.emit(GroupAcked(group.run_id, self._clock(), group.group_id, LeaseId("")))
+        self._recorder.emit(GroupAcked(group.run_id, self._clock(), group.group_id, NO_LEASE))
         await self._recorder.flush()
 
     def close(self) -> None:
@@ -60,6 +61,7 @@ class _Ready:
     group: ClosedGroup
     deliveries: int  # so far
     failed: int  # of them
+    failed_with: str = ""  # the consumer of the last one, if that failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,16 @@ class _Leased:
     delivery: Delivery
     consumer: str
     failed: int  # earlier deliveries of the group
+    ends_at: float  # on the timer
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStanding:
+    """How many groups are where, and how many deliveries each consumer waits for."""
+
+    ready: int
+    leased: int
+    waiting: Mapping[str, int]
 
 
 class DeliveryQueue:
@@ -82,6 +94,7 @@ class DeliveryQueue:
         max_ready: int = 1_000,
         max_remembered: int = 4_096,
         clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._recorder = recorder
         self._versions = versions
@@ -89,11 +102,13 @@ class DeliveryQueue:
         self._max_failed = max_failed
         self._max_ready = max_ready
         self._clock = clock
+        self._timer = timer
         self._ready: deque[_Ready] = deque()
         self._leased: dict[LeaseId, _Leased] = {}
         self._acked: deque[LeaseId] = deque(maxlen=max_remembered)  # the last ones: an ack may be asked again
         self._waiting: Counter[str] = Counter()  # consumers
         self._dismissed: set[str] = set()  # consumers that were told to settle what they hold
+        self._hearers: list[Hear] = []
         self._closed = False
         self._changed = anyio.Event()
 
@@ -107,6 +122,10 @@ class DeliveryQueue:
         self._notify()
 
     @property
+    def standing(self) -> QueueStanding:
+        return QueueStanding(len(self._ready), len(self._leased), dict(+self._waiting))
+
+    @property
     def over(self) -> bool:
         """It is closed, and every group was acked or dropped."""
         return self._closed and not self._ready and not self._leased
@@ -116,11 +135,11 @@ class DeliveryQueue:
         while not self.over:
             await self._changed.wait()
 
-    async def lease(self, consumer: str) -> Delivery | None:
+    async def lease(self, consumer: str, admits: Admits = admit_all) -> Delivery | None:
         self._waiting[consumer] += 1
         self._notify()  # whoever holds groups and waits may now be waiting for nobody but itself
         try:
-            while (ready := self._next_fresh()) is None:
+            while (ready := self._next_fresh(consumer, admits)) is None:
                 if self.over:
                     return None
                 if self._waits_for_waiters(consumer):
@@ -135,12 +154,14 @@ class DeliveryQueue:
             await self._recorder.flush()
         return delivery
 
-    async def ack(self, lease_id: LeaseId) -> None:
-        if lease_id not in self._acked:
+    async def ack(self, lease_id: LeaseId) -> bool:
+        first = lease_id not in self._acked
+        if first:
             group = self._take_back(lease_id).delivery.group
             self._recorder.emit(GroupAcked(group.run_id, self._clock(), group.group_id, lease_id))
             self._acked.append(lease_id)
         await self._recorder.flush()
+        return first
 
     async def nack(self, lease_id: LeaseId, reason: str) -> None:
         # The log tells by the reason alone what counts, so a consumer can't use the words of those that don't.
@@ -154,8 +175,17 @@ class DeliveryQueue:
     async def extend(self, lease_id: LeaseId) -> float:
         leased = self._live(lease_id)
         deadline = self._clock() + self._lease_s
-        self._leased[lease_id] = replace(leased, delivery=replace(leased.delivery, deadline=deadline))
+        delivery = replace(leased.delivery, deadline=deadline)
+        self._leased[lease_id] = replace(leased, delivery=delivery, ends_at=self._timer() + self._lease_s)
         return deadline
+
+    @contextmanager
+    def news(self, hear: Hear) -> Iterator[None]:
+        self._hearers.append(hear)
+        try:
+            yield
+        finally:
+            self._hearers.remove(hear)
 
     async def expire(self) -> None:
         """Returns leases that ran out, until cancelled."""
@@ -172,13 +202,15 @@ class DeliveryQueue:
 
     def expire_now(self) -> None:
         """Returns the leases that have run out by now."""
-        now = self._clock()
-        for lease_id in [lease_id for lease_id, leased in self._leased.items() if leased.delivery.deadline <= now]:
-            self._return(self._leased.pop(lease_id), "expired")
+        now = self._timer()
+        for lease_id in [lease_id for lease_id, leased in self._leased.items() if leased.ends_at <= now]:
+            leased = self._leased.pop(lease_id)
+            self._tell(NewsKind.EXPIRED, leased.delivery.group, lease_id)
+            self._return(leased, NewsKind.EXPIRED)
 
     def _until_next_deadline(self) -> float:
-        deadlines = [leased.delivery.deadline for leased in self._leased.values()]
-        return max(0.01, min(deadlines) - self._clock()) if deadlines else float("inf")
+        ends = [leased.ends_at for leased in self._leased.values()]
+        return max(0.01, min(ends) - self._timer()) if ends else float("inf")
 
     def _waits_for_waiters(self, consumer: str) -> bool:
         """Nothing more will close, and all that is left is held by consumers who wait for more before they settle it:
@@ -186,24 +218,36 @@ class DeliveryQueue:
         """
         holders = {leased.consumer for leased in self._leased.values()}
         idle = (self._waiting[holder] or holder in self._dismissed for holder in holders)
-        return self._closed and consumer in holders and all(idle)
+        return self._closed and not self._ready and consumer in holders and all(idle)
 
-    def _next_fresh(self) -> _Ready | None:
-        """The next group that is still fresh; those before it are dropped."""
-        while self._ready:
-            ready = self._ready.popleft()
+    def _next_fresh(self, consumer: str, admits: Admits) -> _Ready | None:
+        """The next group for that consumer that is still fresh, out of the line; those that are not are dropped."""
+        while (ready := self._first_for(consumer)) is not None:
             fresh = self._versions.fresh(ready.group)
+            if fresh is not None and not admits(fresh):
+                return None
+            self._ready.remove(ready)
             if fresh is not None:
                 return replace(ready, group=fresh)
-            self._drop(ready.group, STALE)
+            self._drop(ready.group, NewsKind.STALE)
         return None
+
+    def _first_for(self, consumer: str) -> _Ready | None:
+        """The first in line, but for what failed with that consumer while another one waits or is at work."""
+        if all(ready.failed_with != consumer for ready in self._ready) or not self._others(consumer):
+            return self._ready[0] if self._ready else None
+        return next((ready for ready in self._ready if ready.failed_with != consumer), None)
+
+    def _others(self, consumer: str) -> bool:
+        holders = {leased.consumer for leased in self._leased.values()} - self._dismissed
+        return any(other != consumer for other in (*holders, *+self._waiting))
 
     def _deliver(self, ready: _Ready, consumer: str) -> Delivery:
         count = ready.deliveries + 1
         group = ready.group
         lease_id = LeaseId(f"{group.group_id}@{count}")
-        delivery = Delivery(lease_id, group, count, self._clock() + self._lease_s)
-        self._leased[lease_id] = _Leased(delivery, consumer, ready.failed)
+        delivery = Delivery(lease_id, group, count, self._clock() + self._lease_s, self._lease_s)
+        self._leased[lease_id] = _Leased(delivery, consumer, ready.failed, self._timer() + self._lease_s)
         self._dismissed.discard(consumer)  # it works again
         self._recorder.emit(
             GroupLeased(group.run_id, self._clock(), group.group_id, lease_id, consumer, count, delivery.deadline)
@@ -212,7 +256,7 @@ class DeliveryQueue:
 
     def _live(self, lease_id: LeaseId) -> _Leased:
         leased = self._leased.get(lease_id)
-        if leased is None or leased.delivery.deadline <= self._clock():
+        if leased is None or leased.ends_at <= self._timer():
             raise LeaseLost(f"lease '{lease_id}' has expired or was returned; the group goes to another delivery")
         return leased
 
@@ -224,18 +268,24 @@ class DeliveryQueue:
 
     def _return(self, leased: _Leased, reason: str) -> None:
         delivery, group = leased.delivery, leased.delivery.group
-        failed = leased.failed + (reason not in FAULTLESS)
+        failure = reason not in FAULTLESS
+        failed = leased.failed + failure
         now = self._clock()
-        self._recorder.emit(GroupReturned(group.run_id, now, group.group_id, delivery.lease_id, reason))
+        self._recorder.emit(GroupReturned(group.run_id, now, group.group_id, delivery.lease_id, str(reason)))
         if failed >= self._max_failed:
-            self._drop(group, DEAD_LETTER)
+            self._drop(group, NewsKind.DEAD_LETTER)
         else:
-            self._offer(_Ready(group, delivery.count, failed))
+            self._offer(_Ready(group, delivery.count, failed, leased.consumer if failure else ""))
 
-    def _drop(self, group: ClosedGroup, reason: str) -> None:
-        self._recorder.emit(GroupDropped(group.run_id, self._clock(), group.group_id, reason))
+    def _drop(self, group: ClosedGroup, kind: NewsKind) -> None:
+        self._recorder.emit(GroupDropped(group.run_id, self._clock(), group.group_id, str(kind)))
         self._versions.drop(group)
+        self._tell(kind, group)
         self._notify()
+
+    def _tell(self, kind: NewsKind, group: ClosedGroup, lease_id: LeaseId = NO_LEASE) -> None:
+        for hear in self._hearers:
+            hear(News(kind, group.group_id, lease_id))
 
     def _offer(self, ready: _Ready) -> None:
         self._ready.append(ready)
@@ -248,10 +298,15 @@ class DeliveryQueue:
 
 @asynccontextmanager
 async def open_deliveries(
-    recorder: Recorder, versions: Versions, *, lease_s: float, clock: Callable[[], float] = time.time
+    recorder: Recorder,
+    versions: Versions,
+    *,
+    lease_s: float,
+    clock: Callable[[], float] = time.time,
+    timer: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[DeliveryQueue]:
     """A queue whose leases expire; on the way out, those still out are returned."""
-    queue = DeliveryQueue(recorder, versions, lease_s=lease_s, clock=clock)
+    queue = DeliveryQueue(recorder, versions, lease_s=lease_s, clock=clock, timer=timer)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(queue.expire)
         try:

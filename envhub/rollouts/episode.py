@@ -3,7 +3,6 @@
 import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -44,8 +43,9 @@ async def run_member(
     slot = Slot(platform.slots, claim(standing, start.request, platform))
     with ended_unless_resumed(earlier, platform):
         async with slot.hold(Precedence.RESUMED if earlier else Precedence.MEMBER):
-            await platform.pauses.admit(start, slot.lend)
-            await slot.take_back()
+            if platform.pauses.in_force:
+                await platform.pauses.admit(start, slot.lend)
+                await slot.take_back()
             limits = start.request.limits
             clock = EpisodeClock(limits.deadline_s)
             purse = Purse(limits, most_critical=environments.get(start.request.environment.id).max_critical_steps)
@@ -72,7 +72,8 @@ def claim(standing: Claim, request: RolloutRequest, platform: Platform) -> Claim
     """What a rollout of that request asks for slots with, where its tree has that standing."""
     served = platform.policies.get(request.policy_id)
     engine = served.engine if served else ""  # its first model call will say what is wrong
-    return replace(standing, environment=request.environment.id, engine=engine, policy=request.policy_id)
+    version, priority, submission = standing.version, standing.priority, standing.submission
+    return Claim(request.environment.id, engine, request.policy_id, version, priority, submission, standing.member)
 
 
 @contextmanager
@@ -148,8 +149,8 @@ async def _acted(live: LiveRollout, inner: Environment) -> str:
     ctx = RolloutContext(live, run_child)
     try:
         with live.clock.running():
-            with live.clock.stopped():
-                await live.slot.take_back()  # which may have been lent while the environment was waited for
+            if not live.slot.held:  # it was lent while the environment was waited for
+                await ctx.take_back_slot()
             await Grace(live.platform.grace_s, live).run(partial(_act, live, inner, ctx))
     except Truncated as limit:
         return limit.reason

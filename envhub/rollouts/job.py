@@ -1,13 +1,13 @@
 """Job: what a run is to do, and the groups that this means."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from envhub.contracts.agent import Equipped, is_equipped
+from envhub.contracts.agent import Agent, is_equipped
 from envhub.contracts.environment import Environment
-from envhub.contracts.ids import EnvironmentId
+from envhub.contracts.ids import TRAINED, EnvironmentId, PolicyId
 from envhub.contracts.judge import Judge, RewardFunction
 from envhub.contracts.rollout import EnvironmentRef, FilterRef, GroupRequest, Limits, RolloutRequest
 from envhub.contracts.task import Task
@@ -16,6 +16,7 @@ from envhub.environments.check import preflight
 from envhub.errors import UsageError
 from envhub.registry import EnvironmentSpec, agents, contexts, environments, group_judges, judges
 from envhub.rollouts import filters
+from envhub.rollouts.case import check_policies
 from envhub.rollouts.outside import AGENT as OUTSIDE
 
 NO_ISOLATION = (
@@ -69,12 +70,12 @@ class Job:
             raise UsageError(f"{', '.join(self.environments)} needs a sandbox and {NO_ISOLATION}")
         return replace(self, environments=left)
 
-    async def check(self) -> None:
-        """Finds what can't work before anything starts.
+    async def check(self, policies: Collection[PolicyId] = (TRAINED,)) -> None:
+        """Finds what can't work, in a run that has those policies, before anything starts.
 
         Raises:
-            UsageError: an unknown name, an environment without tasks, a judge that gives no finite number, an agent
-                that can't act in an environment.
+            UsageError: an unknown name, an environment without tasks, a judge that gives no finite number or lacks a
+                policy, an agent that can't act in an environment.
         """
         if self.agent == OUTSIDE:
             raise UsageError(
@@ -84,16 +85,16 @@ class Job:
         agent = agents.get(self.agent)()
         if self.context:
             contexts.get(self.context)
-        if self.group_judge:
-            group_judges.get(self.group_judge)
+        group_judge = group_judges.get(self.group_judge) if self.group_judge else None
         for reference in self.filters:
             filters.check(reference)
         Course(self, seed=0)  # makes its requests, whose numbers may not fit together
         judge = judges.get(self.judge) if self.judge else None
         for spec in [environments.get(name) for name in self.environments]:
-            await preflight(_judged_by(judge, spec) if judge else spec)
-            if is_equipped(agent):
-                await _equip(agent, spec)
+            judged = _judged_by(judge, spec) if judge else spec
+            await preflight(judged)
+            check_policies(group_judge or spec.group_judge, f"the judge of groups of '{spec.id}'", policies)
+            await _check_instance(judged, agent, policies)
 
     def requests(self, name: str, seed: int) -> list[GroupRequest]:
         """All groups of an environment and its spares: the same for the same seed, so that a run can be gone on with.
@@ -103,9 +104,10 @@ class Job:
         deck: list[Task] = []
         while len(deck) < self.groups + self.spares:
             deck += shuffler.sample(tasks, len(tasks))
-        return [self._request(name, task) for task in deck[: self.groups + self.spares]]
+        return [self.request(name, task) for task in deck[: self.groups + self.spares]]
 
-    def _request(self, name: str, task: Task) -> GroupRequest:
+    def request(self, name: str, task: Task) -> GroupRequest:
+        """A group of that task."""
         rollout = RolloutRequest(
             environment=EnvironmentRef(EnvironmentId(name)),
             task=task,
@@ -155,10 +157,12 @@ class Course:
         return next(self._left[id], None)
 
 
-async def _equip(agent: Equipped, spec: EnvironmentSpec) -> None:
+async def _check_instance(spec: EnvironmentSpec, agent: Agent, policies: Collection[PolicyId]) -> None:
     environment = spec.factory()
     try:
-        agent.equip(environment)
+        check_policies(environment.judge, f"the judge of '{spec.id}'", policies)
+        if is_equipped(agent):
+            agent.equip(environment)
     except UsageError as error:
         raise UsageError(f"environment '{spec.id}' can't run so: {error}") from error
     finally:

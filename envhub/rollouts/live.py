@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from operator import attrgetter
@@ -184,7 +184,7 @@ class LiveRollout:
             self.platform.recorder.emit(RolloutPaused(self.start.run_id, time.time(), self.id))
         try:
             with self.clock.stopped():
-                async with self.slot.lend(), self._parked():
+                async with self.slot.lend(), self._parked() if self.platform.parks_sandboxes else nullcontext():
                     yield
                 await self.slot.take_back()
         finally:
@@ -194,11 +194,10 @@ class LiveRollout:
 
     @asynccontextmanager
     async def _parked(self) -> AsyncIterator[None]:
-        """Its sandboxes are given up but for their files, where the run wants that of paused rollouts."""
+        """Its sandboxes are given up but for their files."""
         async with AsyncExitStack() as parked:
-            if self.platform.parks_sandboxes:
-                for lease in list(self._sandboxes.values()):
-                    await parked.enter_async_context(lease.park())
+            for lease in list(self._sandboxes.values()):
+                await parked.enter_async_context(lease.park())
             yield
 
     def judge_input(self, truncated_by: str) -> JudgeInput:
@@ -282,11 +281,10 @@ class LiveRollout:
                         self._sandboxes[spec] = await self._leases.enter_async_context(lease)
         return self._sandboxes[spec].sandbox
 
-    async def save_files(self) -> None:
-        """Saves those that the step which is recorded next left in its sandboxes, where it resumes from them."""
-        if self.files is not None:
-            with self.clock.stopped():
-                await self.files.save(self.steps, self._sandboxes)
+    async def save_files(self, files: RolloutFiles) -> None:
+        """Saves those that the step which is recorded next left in its sandboxes."""
+        with self.clock.stopped():
+            await files.save(self.steps, self._sandboxes)
 
     async def restore_files(self) -> None:
         """Brings back those that the last recorded step left, where it goes on and resumes from them."""

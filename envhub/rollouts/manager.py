@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.abc import TaskGroup
 
-from envhub.contracts.delivery import UPDATE_S, ClosedGroup, RunState
+from envhub.contracts.delivery import UPDATE_S, ClosedGroup, RunLimits, RunState
 from envhub.contracts.events import (
     GroupCancelled,
     GroupClosed,
@@ -43,6 +43,8 @@ from envhub.rollouts.deliveries import Outlet
 from envhub.rollouts.frontier import Frontier
 from envhub.rollouts.group import RolloutGroup
 from envhub.rollouts.recorder import Recorder, check_recordable
+from envhub.rollouts.room import Room
+from envhub.rollouts.submissions import Keys, Submissions
 from envhub.rollouts.updates import Updates, open_updates
 from envhub.rollouts.versions import Versions
 from envhub.rollouts.workers import Workers
@@ -60,6 +62,7 @@ class Origin:
     submitted: int = 0  # groups, so far
     kept: Kept = field(default_factory=dict)
     pending: tuple[PolicyId, ...] = ()  # whose weights were being updated when the process ended
+    keys: Keys = field(default_factory=dict)  # of submissions
 
 
 class RolloutManager:
@@ -84,32 +87,30 @@ class RolloutManager:
         self._recorder = recorder
         self._outlet = outlet
         self._tasks = tasks
-        self._room = anyio.Semaphore(max_groups)
+        self._room = Room(max_groups)
+        self._submissions = Submissions(origin.keys)
+        self._waiting: set[anyio.CancelScope] = set()  # submissions, for room
         self._groups: dict[GroupId, RolloutGroup] = {}  # those that were not handed on yet
-        self._finishing = False
+        self.draining = False
         self.frontier = Frontier()
         self.updates: Updates  # once it is open
 
     async def submit(self, request: GroupRequest) -> GroupId:
-        return (await self.start(request)).id
+        async def start(request: GroupRequest) -> GroupId:
+            return (await self.start(request)).id
+
+        return await self._submissions.once(request, start)
 
     async def start(self, request: GroupRequest) -> RolloutGroup:
         """Queues a group; waits first while as many as the run may hold have not ended.
 
         Raises:
             UnknownName: the environment, agent, judge or policy does not exist.
+            UsageError: the run is draining.
         """
         self._check(request)
         check_recordable(GroupSubmitted(self._run_id, 0.0, GroupId(""), 0, request))
-        await self._room.acquire()
-        try:
-            await self._versions.admit(request)
-        except anyio.get_cancelled_exc_class():
-            self._room.release()
-            raise
-        if self._finishing:
-            self._room.release()
-            raise UsageError("the run is finishing and takes no more groups; start another run")
+        await self._admit(request)
         number = self._submitted
         self._submitted += 1
         version = self._versions.newest(request.rollout.policy_id)
@@ -117,6 +118,25 @@ class RolloutManager:
         self._recorder.emit(GroupSubmitted(self._run_id, time.time(), group.id, number, request))
         self._run(group)
         return group
+
+    async def _admit(self, request: GroupRequest) -> None:
+        """Waits until the run may hold one more group."""
+        admitted = False
+        with anyio.CancelScope() as scope:
+            self._waiting.add(scope)
+            try:
+                if not self.draining:
+                    await self._room.acquire()
+                    try:
+                        await self._versions.admit(request)
+                        admitted = True
+                    finally:
+                        if not admitted:
+                            self._room.release()
+            finally:
+                self._waiting.discard(scope)
+        if not admitted:
+            raise UsageError("the run is draining and takes no more groups; start another run")
 
     async def go_on(self, group: RolloutGroup) -> None:
         """Goes on with a group of an earlier process: a member without an outcome with its try, or with a new one."""
@@ -140,7 +160,9 @@ class RolloutManager:
 
     async def finish(self) -> None:
         """Waits until every group has ended and was handed on. No more is taken from now on."""
-        self._finishing = True
+        self.draining = True
+        for scope in self._waiting:
+            scope.cancel()
         for group in list(self._groups.values()):
             await group.handed_on.wait()
         self._outlet.close()
@@ -150,6 +172,15 @@ class RolloutManager:
         group = self._running(group_id)
         group.scope.cancel()
         await group.handed_on.wait()
+
+    async def drain(self) -> None:
+        await self.finish()
+
+    async def limit(self, limits: RunLimits) -> None:
+        if limits.max_running is not None:
+            await self._workers.limit(limits.max_running)
+        if limits.max_groups is not None:
+            self._room.resize(limits.max_groups)
 
     async def pause(self, scope: Scope = Scope(), mode: PauseMode = PauseMode.CUT) -> None:
         await self._workers.pause(scope, mode)
@@ -198,7 +229,8 @@ class RolloutManager:
         recorder = self._recorder
         await recorder.flush()
         members = next(run.members for run in await recorder.store.runs() if run.run_id == self._run_id)
-        return RunState(self._run_id, members, self._versions.announced)
+        limits = RunLimits(self._room.size, self._workers.max_running)
+        return RunState(self._run_id, members, self._versions.announced, limits, self.draining)
 
     def _check(self, request: GroupRequest) -> None:
         rollout = request.rollout
@@ -324,7 +356,8 @@ async def open_manager(
         workers.announce(policy_id, version)
     async with anyio.create_task_group() as tasks:
         manager = RolloutManager(origin, workers, recorder, outlet, versions, tasks, max_groups)
-        recorder.listen(manager.frontier.take)
+        if versions.drops_stale:  # nobody asks for it else, and every event passes through it
+            recorder.listen(manager.frontier.take)
         announce, cancel_stale = manager.announce, manager.cancel_stale
         async with open_updates(origin.run_id, workers, versions, recorder, announce, cancel_stale) as manager.updates:
             for policy_id in origin.pending:

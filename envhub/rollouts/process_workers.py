@@ -1,4 +1,4 @@
-"""ProcessWorkers: N worker processes on this machine, and one manager that records for all of them.
+"""ProcessWorkers: N worker processes, on this machine or where its Posts are, and one manager that records for them.
 
 Invariants: a rollout and all below it run in one process; a try that was handed over comes back exactly once, whatever
 becomes of its process; events of one rollout are recorded in order, its outcome after them.
@@ -8,7 +8,6 @@ its environment has for that (see contracts/environment.py: Resume).
 """
 
 import logging
-import sys
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -26,15 +25,17 @@ from envhub.rollouts import wire
 from envhub.rollouts.admission import Claim
 from envhub.rollouts.case import Case
 from envhub.rollouts.pause import OPERATOR, Pauses
+from envhub.rollouts.posts import LocalPosts, Posts
 from envhub.rollouts.recorder import Recorder
 from envhub.rollouts.replay import Records
 from envhub.rollouts.steering import Join, Leave, Load, Order
-from envhub.rollouts.worker_process import WorkerProcess, open_process
+from envhub.rollouts.worker_process import WorkerProcess, open_worker
 
 logger = logging.getLogger(__name__)
 
 MAX_UNOPENED, MAX_BARREN = 4, 16  # deaths in a row in one place, of processes that never opened, that finished nothing
 BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0  # before a process is replaced; doubled for each such death before
+HERE = LocalPosts()
 CLOSE_S = 30.0  # that processes have to close what they hold
 
 
@@ -60,13 +61,14 @@ class Crew:
 class ProcessWorkers:
     """Open them with `open_process_workers`."""
 
-    def __init__(self, crew: Crew, recorder: Recorder, pauses: "SharedPauses") -> None:
+    def __init__(self, crew: Crew, recorder: Recorder, pauses: "SharedPauses", posts: Posts) -> None:
         self.policies = crew.policies
         self.servers: Mapping[PolicyId, Collection[str]] = {}
         self.deaths = 0  # of processes, so far
         self._crew = crew
         self._recorder = recorder
         self._pauses = pauses
+        self._posts = posts
         self._versions: dict[PolicyId, PolicyVersion] = {}  # the newest that were announced
         self._standing: dict[tuple[str, str], tuple[PolicyId, Order]] = {}  # orders that new processes get as well
         self._processes: dict[int, WorkerProcess] = {}  # by index
@@ -77,7 +79,7 @@ class ProcessWorkers:
     @property
     def pids(self) -> list[int]:
         """Of the processes that take tries."""
-        return [worker.process.pid for worker in self._open]
+        return [worker.post.pid for worker in self._open]
 
     async def run(
         self,
@@ -108,6 +110,16 @@ class ProcessWorkers:
     async def abort(self, scope: Scope) -> None:
         self._pauses.abort(scope)
         await self._heard()
+
+    @property
+    def max_running(self) -> None:
+        """The processes have shares of it, which stay."""
+
+    async def limit(self, max_running: int) -> None:
+        raise UsageError(
+            f"max_running can't become {max_running}: this run's worker processes have shares of it; "
+            "pause the run, or resume it with another --max-running"
+        )
 
     async def steer(self, policy_id: PolicyId, order: Order) -> None:
         first = await self._steer_first(policy_id, order)
@@ -176,10 +188,10 @@ class ProcessWorkers:
             unopened = 0 if worker.opened else unopened + 1
             barren = 0 if worker.finished else barren + 1
             if worker.refused:
-                raise UsageError(worker.refused)
+                raise UsageError(f"{worker.post.name}: {worker.refused}")
             if unopened == MAX_UNOPENED or barren == MAX_BARREN:
                 raise lost(worker, barren)
-            logger.warning("worker process %d %s; its rollouts go on elsewhere", worker.process.pid, worker.end)
+            logger.warning("%s %s; its rollouts go on elsewhere", worker.post.name, worker.post.end)
             with anyio.move_on_after(min(BACKOFF_S * 2 ** max(0, barren - 1), LONGEST_BACKOFF_S)):
                 await self._closing.wait()
 
@@ -191,14 +203,14 @@ class ProcessWorkers:
             while self._kept:
                 await self._changed.wait()
         for worker in self._processes.values():
-            logger.warning("worker process %d did not close within %g s and is killed", worker.process.pid, CLOSE_S)
-            worker.kill()
+            logger.warning("%s did not close within %g s and is killed", worker.post.name, CLOSE_S)
+            worker.post.kill()
 
     async def _live(self, index: int) -> WorkerProcess:
         """The life of one process."""
         crew = self._crew
-        async with open_process(index, self._recorder) as (worker, link), aclosing(link.messages()) as messages:
-            link.send(wire.Open(crew.factory, crew.settings, index, crew.size, list(sys.path)))
+        async with open_worker(index, self._posts, self._recorder) as (worker, link), aclosing(link.messages()) as messages:
+            link.send(wire.Open(crew.factory, crew.settings, index, crew.size, self._posts.path))
             for (scope, by), mode in self._pauses.in_force.items():
                 link.send(wire.Pause(scope, mode, by))
             for policy_id, version in self._versions.items():
@@ -289,20 +301,23 @@ def _nobody(message: wire.ToWorker) -> None:
 def lost(worker: WorkerProcess, deaths: int) -> WorkersLost:
     """Why it is given up."""
     return WorkersLost(
-        f"{deaths} worker processes in a row died before they had finished anything, the last one {worker.end}; what "
+        f"{deaths} worker processes in a row died before they had finished anything, the last one, {worker.post.name}, "
+        f"{worker.post.end}; what "
         "they wrote to stderr may say why. Where memory ran out, run fewer of them, or fewer rollouts at once"
     )
 
 
 @asynccontextmanager
-async def open_process_workers(crew: Crew, recorder: Recorder, pauses: SharedPauses) -> AsyncIterator[ProcessWorkers]:
+async def open_process_workers(
+    crew: Crew, recorder: Recorder, pauses: SharedPauses, posts: Posts = HERE
+) -> AsyncIterator[ProcessWorkers]:
     """Workers that take tries; on the way out they have ended.
 
     Raises:
         UsageError: a process can't be opened as it was told.
         WorkersLost: they die and die.
     """
-    workers = ProcessWorkers(crew, recorder, pauses)
+    workers = ProcessWorkers(crew, recorder, pauses, posts)
     pauses.tell = workers.tell
 
     async def keep(index: int) -> None:

@@ -1,8 +1,6 @@
 """RecordedEnvironment: an environment whose steps go into the trace, whichever agent drives it."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from envhub.contracts.context import Context
@@ -33,12 +31,17 @@ class RecordedEnvironment(Environment):
         self.sandbox = inner.sandbox
 
     async def reset(self, task: Task, *, seed: int, ctx: Context) -> Observation:
-        with self._turn(), boundary(Boundary.ENVIRONMENT):
-            observation = await self._inner.reset(task, seed=seed, ctx=ctx)
-            await self._live.restore_files()
+        live = self._live
+        live.acting = Boundary.ENVIRONMENT
+        try:
+            with boundary(Boundary.ENVIRONMENT):
+                observation = await self._inner.reset(task, seed=seed, ctx=ctx)
+                await live.restore_files()
+        finally:
+            live.acting = Boundary.AGENT
         self.tools = self._inner.tools  # a task may bring tools of its own
-        self._live.messages.extend(observation.messages)
-        self._live.given = len(self._live.messages)
+        live.messages.extend(observation.messages)
+        live.given = len(live.messages)
         return observation
 
     async def step(self, action: Action) -> StepResult:
@@ -69,21 +72,18 @@ class RecordedEnvironment(Environment):
         if step.info:
             with boundary(Boundary.ENVIRONMENT):
                 check_recordable(StepRecorded(self._live.start.run_id, 0.0, self._live.id, step))
-        await self._live.save_files()
+        if self._live.files is not None:
+            await self._live.save_files(self._live.files)
         self._live.record_step(step, result.info)
         return result
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
+    async def _inner_step(self, action: Action) -> StepResult:
         self._live.acting = Boundary.ENVIRONMENT
         try:
-            yield
+            with boundary(Boundary.ENVIRONMENT):
+                return _as_recorded(await self._inner.step(action))
         finally:
             self._live.acting = Boundary.AGENT
-
-    async def _inner_step(self, action: Action) -> StepResult:
-        with self._turn(), boundary(Boundary.ENVIRONMENT):
-            return _as_recorded(await self._inner.step(action))
 
     def _step_of(self, action: Action, result: StepResult, started_at: float) -> Step:
         return Step(

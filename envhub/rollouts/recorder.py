@@ -10,6 +10,7 @@ does, writing still takes a share of the time only: under load batches grow, and
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Protocol
 
 import anyio
@@ -122,8 +123,10 @@ class Recorder:
     def _take(self) -> list[Event]:
         """The next batch, in order, at least one event long."""
         count, bytes = 0, 0
-        while count < min(len(self._buffer), MAX_EVENTS) and bytes < MAX_BYTES:
-            bytes += _bytes(self._buffer[count])
+        for event in islice(self._buffer, MAX_EVENTS):
+            if bytes >= MAX_BYTES:
+                break
+            bytes += _bytes(event)
             count += 1
         batch, self._buffer = self._buffer[:count], self._buffer[count:]
         if not self._buffer:
@@ -139,11 +142,9 @@ class Recorder:
 
 def _bytes(event: Event) -> int:
     """Of its tokens, which alone can be many."""
-    if isinstance(event, Sealed):
-        return len(event.payload)
-    if not isinstance(event, TurnRecorded):
-        return 0
-    return event.turn.delta_ids.nbytes + event.turn.output_ids.nbytes + event.turn.logprobs.nbytes
+    if type(event) is TurnRecorded:
+        return event.turn.delta_ids.nbytes + event.turn.output_ids.nbytes + event.turn.logprobs.nbytes
+    return len(event.payload) if isinstance(event, Sealed) else 0
 
 
 def check_recordable(event: Event) -> None:

@@ -35,6 +35,7 @@ from envhub.contracts.events import (
 )
 from envhub.contracts.ids import NO_MEMBER, EnvironmentId, GroupId, LeaseId, PolicyId, PolicyVersion, RunId
 from envhub.contracts.messages import JsonObject
+from envhub.contracts.rollout import GroupRequest
 from envhub.contracts.store import TraceStore
 from envhub.errors import UsageError
 from envhub.rollouts.case import Kept, keep
@@ -43,6 +44,7 @@ from envhub.rollouts.group import RolloutGroup
 from envhub.rollouts.journal import Journal
 from envhub.rollouts.outside import AGENT as OUTSIDE
 from envhub.rollouts.replay import ENDED_EARLY, Records, way_of
+from envhub.rollouts.submissions import Submission
 
 
 @dataclass(slots=True)
@@ -63,6 +65,7 @@ class Leftover:
     started: Counter[EnvironmentId] = field(default_factory=Counter)  # groups of the run's own job
     dropped: Counter[EnvironmentId] = field(default_factory=Counter)  # of them, those that closed in vain
     kept: Kept = field(default_factory=dict)
+    keys: dict[str, Submission] = field(default_factory=dict)  # of all groups that were submitted with one
 
 
 async def leftover(store: TraceStore, run_id: RunId) -> Leftover:
@@ -77,6 +80,11 @@ async def leftover(store: TraceStore, run_id: RunId) -> Leftover:
     if reading.started is None:
         raise UsageError(f"no run '{run_id}' in this database; `envhub trace list` shows its runs")
     return reading.leftover(reading.started)
+
+
+def _of_job(request: GroupRequest) -> bool:
+    """Whether the run's own job asked for it: no program outside, and nobody who submits."""
+    return request.rollout.agent != OUTSIDE and not request.key
 
 
 @dataclass(slots=True)
@@ -96,6 +104,7 @@ class _Reading:
     started_groups: Counter[EnvironmentId] = field(default_factory=Counter)
     dropped_groups: Counter[EnvironmentId] = field(default_factory=Counter)
     kept: Kept = field(default_factory=dict)
+    keys: dict[str, Submission] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
         match event:
@@ -104,7 +113,9 @@ class _Reading:
             case GroupSubmitted():
                 self.groups[event.group_id] = RolloutGroup(event.group_id, event.number, event.request)
                 self.submitted = max(self.submitted, event.number + 1)
-                if event.request.rollout.agent != OUTSIDE:
+                if event.request.key:
+                    self.keys[event.request.key] = Submission.of(event.group_id, event.request)
+                if _of_job(event.request):
                     self.started_groups[event.request.rollout.environment.id] += 1
             case RolloutStarted():
                 self.journal.take(event)
@@ -127,7 +138,7 @@ class _Reading:
                 self.failed[event.group_id] += event.reason not in FAULTLESS
             case GroupDropped():
                 self._accept(event, -len(self.closed[event.group_id].members))
-                if not self.deliveries[event.group_id]:
+                if not self.deliveries[event.group_id] and _of_job(self.groups[event.group_id].request):
                     self.dropped_groups[self.groups[event.group_id].request.rollout.environment.id] += 1
                 self._forget(event.group_id)
             case GroupAcked() | GroupCancelled():
@@ -144,7 +155,7 @@ class _Reading:
         now = time.time()
         rest = Leftover(self.run_id, started.at, started.seed, started.settings)
         rest.versions, rest.pending, rest.accepted = self.versions, self.pending, self.accepted
-        rest.kept = self.kept
+        rest.kept, rest.keys = self.kept, self.keys
         rest.submitted, rest.started, rest.dropped = self.submitted, self.started_groups, self.dropped_groups
         rest.opening += self._sort(list(self.journal.live.values()))
         for group_id, lease_id in self.leases.items():

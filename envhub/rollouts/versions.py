@@ -86,9 +86,14 @@ class Versions:
                 f"version {version} of policy '{policy_id}' is below the newest announced one, {self.newest(policy_id)}"
             )
 
+    @property
+    def drops_stale(self) -> bool:
+        """Whether groups may be too old to be delivered at all."""
+        return self._bound is not None and not self._bound.masks
+
     def needed(self, version: PolicyVersion) -> PolicyVersion | None:
         """Were that version the newest: the oldest with which a group could still be delivered; None: any could."""
-        if self._bound is None or self._bound.masks:
+        if self._bound is None or not self.drops_stale:
             return None
         return PolicyVersion(version - self._bound.most)
 

@@ -4,14 +4,14 @@ Nothing live crosses: requests and events do, as the bytes that the store keeps 
 both ends live, and they come in order. What is sent within a few milliseconds goes in one frame.
 """
 
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Generic, TypeAlias, TypeVar
 
 import anyio
 import msgspec
-from anyio.abc import ByteStream, UNIXSocketStream
+from anyio.abc import ByteStream
 
 from envhub.contracts.events import Event
 from envhub.contracts.ids import PolicyId, PolicyVersion, RolloutId
@@ -230,12 +230,17 @@ def _frames(read: bytearray) -> Iterator[tuple[int, int]]:
         at = end + LENGTH_BYTES
 
 
+def release() -> str:
+    """Of envhub: manager and workers have the same, for messages may differ between two."""
+    return version("envhub-rl")
+
+
 @asynccontextmanager
 async def open_link(
-    end: socket.socket, decoder: msgspec.msgpack.Decoder[list[Received]]
+    stream: ByteStream, decoder: msgspec.msgpack.Decoder[list[Received]]
 ) -> AsyncIterator[Link[Received]]:
-    """The link over that end, which writes meanwhile; on the way out it writes what is left."""
-    async with await UNIXSocketStream.from_socket(end) as stream:
+    """The link over that stream, which writes meanwhile; on the way out it writes what is left, and closes the stream."""
+    async with stream:
         link = Link(stream, decoder)
         writing = anyio.CancelScope(shield=True)  # a message that was begun is written to its end
 

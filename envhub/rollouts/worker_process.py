@@ -5,17 +5,11 @@ before that; what a dead process left running goes on elsewhere, or has ended.
 """
 
 import logging
-import os
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import anyio
-from anyio.abc import Process
 
 from envhub.contracts.environment import Resume
 from envhub.contracts.events import Event, RolloutEnded, RolloutStarted
@@ -25,6 +19,7 @@ from envhub.rollouts import wire
 from envhub.rollouts.admission import Claim
 from envhub.rollouts.case import Case
 from envhub.rollouts.journal import Journal
+from envhub.rollouts.posts import Post, Posts
 from envhub.rollouts.recorder import Recorder
 from envhub.rollouts.replay import ENDED_EARLY, Records, way_of
 from envhub.rollouts.steering import Order
@@ -33,8 +28,6 @@ logger = logging.getLogger(__name__)
 
 MAX_BACKLOG = 10_000  # events that wait for the store: with more, nothing is read from workers
 OPEN_S = 900.0  # that a process has to load its model
-LAST_BREATH_S = 1.0  # that a process has once its socket is closed
-STDERR = 2
 LOOKS = 4  # at the heartbeat, in the time after which a process counts as hung
 
 
@@ -52,11 +45,11 @@ class Try:
 
 
 class WorkerProcess:
-    """Open it with `open_process`."""
+    """Open it with `open_worker`."""
 
-    def __init__(self, index: int, process: Process, link: wire.Link[wire.ToManager], recorder: Recorder) -> None:
+    def __init__(self, index: int, post: Post, link: wire.Link[wire.ToManager], recorder: Recorder) -> None:
         self.index = index
-        self.process = process
+        self.post = post
         self.tries: dict[RolloutId, Try] = {}
         self.finished = 0  # tries, be it that it died too often under them
         self.opened = False  # it takes tries
@@ -149,19 +142,8 @@ class WorkerProcess:
         while self._silent * look_s < (hang_s if self.opened else OPEN_S):
             await anyio.sleep(look_s)
             self._silent += 1  # looks, not seconds: a loop that stands still takes no messages either
-        logger.warning("worker process %d did not answer for %g s and is killed", self.process.pid, hang_s)
-        self.kill()
-
-    def kill(self) -> None:
-        """Ends it, if it has not ended yet; who reads finds out."""
-        with suppress(ProcessLookupError):
-            self.process.kill()
-
-    @property
-    def end(self) -> str:
-        """How it ended."""
-        code = self.process.returncode or 0
-        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        logger.warning("%s did not answer for %g s and is killed", self.post.name, hang_s)
+        self.post.kill()
 
     def lose(self) -> None:
         """It is dead: what it ran is over here."""
@@ -227,33 +209,16 @@ class WorkerProcess:
 
 
 @asynccontextmanager
-async def open_process(
-    index: int, recorder: Recorder
+async def open_worker(
+    index: int, posts: Posts, recorder: Recorder
 ) -> AsyncIterator[tuple[WorkerProcess, wire.Link[wire.ToManager]]]:
-    """A process that waits for its first message. On the way out it is killed, unless it has ended by then, and only
-    after that its tries are over: nobody else may go on with them before."""
-    ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "envhub.rollouts.worker", str(theirs.fileno()), str(os.getpid())]
-    with theirs:
-        process = await anyio.open_process(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=STDERR,  # which a plug-in may print to: our own output may be data
-            stderr=None,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # Ctrl-C is for the manager, who ends its workers in order
-        )
+    """A worker that waits for its first message. On the way out its process is killed, unless it has ended by then, and
+    only after that its tries are over: nobody else may go on with them before."""
     worker: WorkerProcess | None = None
     try:
-        async with wire.open_link(ours, wire.FROM_WORKER) as link:
-            worker = WorkerProcess(index, process, link, recorder)
+        async with posts.open(index) as post, wire.open_link(post.stream, wire.FROM_WORKER) as link:
+            worker = WorkerProcess(index, post, link, recorder)
             yield worker, link
     finally:
-        with anyio.CancelScope(shield=True):
-            with anyio.move_on_after(LAST_BREATH_S):
-                await process.wait()  # so that it can say how it came to this
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
         if worker is not None:
             worker.lose()

@@ -69,6 +69,16 @@ class Workers(Protocol):
     def announce(self, policy_id: PolicyId, version: PolicyVersion) -> None:
         """The newest version: what judges are told from now on."""
 
+    @property
+    def max_running(self) -> int | None:
+        """How many rollouts act at once; None where that can't be changed."""
+
+    async def limit(self, max_running: int) -> None:
+        """
+        Raises:
+            UsageError: it can't be changed.
+        """
+
 
 class LocalWorker:
     """This process and its loop."""
@@ -111,3 +121,10 @@ class LocalWorker:
 
     def announce(self, policy_id: PolicyId, version: PolicyVersion) -> None:
         self._platform.versions[policy_id] = version
+
+    @property
+    def max_running(self) -> int:
+        return self._platform.slots.limit
+
+    async def limit(self, max_running: int) -> None:
+        self._platform.slots.resize(max_running)

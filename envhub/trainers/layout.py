@@ -72,6 +72,13 @@ def take(values: NDArray[T], places: Ints, padding: float) -> NDArray[T]:
     return taken
 
 
+def put(tokens: NDArray[T], places: Ints, values: NDArray[T]) -> None:
+    """The way back: writes values [shape of places] to their `tokens` [T]. Padding's are left out, and tokens that have
+    no place stay as they are."""
+    present = places != PADDING
+    tokens[places[present]] = values[present]
+
+
 def _from_left(starts: Ints, lengths: Ints) -> Ints:
     columns = np.arange(lengths.max(initial=0))
     return np.where(columns < lengths[:, np.newaxis], starts[:, np.newaxis] + columns, PADDING)

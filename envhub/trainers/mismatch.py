@@ -48,3 +48,11 @@ def staleness(batch: TokenBatch, newest: PolicyVersion) -> dict[int, int]:
     """How many trainable tokens are how many versions older than `newest`, by age."""
     ages, counts = np.unique(newest - batch.versions[batch.trainable], return_counts=True)
     return dict(zip(ages.tolist(), counts.tolist(), strict=True))
+
+
+def mixed_share(batch: TokenBatch) -> float:
+    """Of the rows that train, those with trainable tokens of several versions: new weights came while they were
+    sampled."""
+    rows, versions = batch.token_rows[batch.trainable], batch.versions[batch.trainable]
+    of_a_row = np.unique(np.stack([rows, versions]), axis=1)[0]  # once for each of its versions
+    return float(np.mean(np.unique(of_a_row, return_counts=True)[1] > 1))

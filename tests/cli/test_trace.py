@@ -150,10 +150,14 @@ def test_registered_environments_are_listed(envhub: Command):
     ids = [line.split()[0] for line in listed.out.splitlines()[1:]]
     assert [id for id in ids if id.startswith("envhub/")] == [  # other tests of this process may have registered theirs
         "envhub/arithmetic-v0",
+        "envhub/bulk-download-v0",
         "envhub/calculator-v0",
+        "envhub/deep-search-v0",
         "envhub/delegate-v0",
         "envhub/fix-test-v0",
+        "envhub/long-documents-v0",
         "envhub/swarm-sums-v0",
+        "envhub/wide-search-v0",
     ]
     facts = {environment["id"]: environment for environment in envhub("env", "list", "--json").json}
     assert facts["envhub/calculator-v0"]["needs_sandbox"] is True

@@ -127,7 +127,7 @@ def assert_same_row(sent, received):
 @settings(deadline=None, max_examples=60)
 @given(groups())
 def test_group_survives_the_wire(group):
-    received = decode_group(pb.Group.FromString(encode_group(group).SerializeToString()))
+    received = decode_group(encode_group(group))
     for name in ("run_id", "group_id", "number", "policy_version"):
         assert getattr(received, name) == getattr(group, name)
     assert (received.environment, received.task_id) == (
@@ -149,12 +149,12 @@ def test_group_survives_the_wire(group):
 
 
 def test_delivery_carries_its_lease():
-    wire = encode_delivery(Delivery(LeaseId("lease"), closed_group(3), 2, 1e9 + 0.25))
+    wire = pb.Delivery.FromString(encode_delivery(Delivery(LeaseId("lease"), closed_group(3), 2, 1e9 + 0.25)))
     assert (wire.lease_id, wire.count, wire.deadline, wire.group.number) == ("lease", 2, 1e9 + 0.25, 3)
 
 
 def test_tokens_are_little_endian_on_the_wire():
-    row = encode_group(closed_group(0, [1.0], prompt=1, sampled=1)).members[0].rows[0]
+    row = pb.Group.FromString(encode_group(closed_group(0, [1.0], prompt=1, sampled=1))).members[0].rows[0]
     assert row.token_ids == b"\x00\x00\x00\x00\x01\x00\x00\x00"
     assert row.logprobs == b"\x00\x00\x00\x00\x00\x00\x00\xbf"
 
@@ -167,10 +167,10 @@ def test_member_without_a_score_is_never_delivered():
 
 
 def test_row_whose_logprobs_are_cut_is_refused():
-    wire = encode_group(closed_group(0, [1.0]))
+    wire = pb.Group.FromString(encode_group(closed_group(0, [1.0])))
     wire.members[0].rows[0].logprobs = b"\0" * 4
     with pytest.raises(ValueError, match="7 tokens but 1 logprobs"):
-        decode_group(wire)
+        decode_group(wire.SerializeToString())
 
 
 def test_rewards_are_those_of_the_members_in_order():

@@ -1,7 +1,6 @@
 """The real server and the real client over a socket, in one process: the client in a thread."""
 
 import anyio
-import anyio.to_thread
 import numpy as np
 import pytest
 
@@ -10,28 +9,9 @@ from envhub.errors import LeaseLost, UpdateFailed, UsageError
 from envhub.feed.client import FeedClient
 from envhub.feed.server import serve
 from envhub.testing.fake_deliveries import BROKEN, FakeDeliveries, closed_group
+from tests.feed.feeding import consume, fake, ids, in_thread
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
-
-in_thread = anyio.to_thread.run_sync
-
-
-def fake(groups: int) -> FakeDeliveries:
-    return FakeDeliveries(closed_group(number) for number in range(groups))
-
-
-def ids(*numbers: int) -> list[GroupId]:
-    return [closed_group(number).group_id for number in numbers]
-
-
-def consume(address: str, *, credit: int = 2, **options) -> list[GroupId]:
-    """Acks every group there is; returns those it was given."""
-    seen = []
-    with FeedClient(address, consumer="trainer", **options) as feed:
-        for lease in feed.groups(credit):
-            seen.append(lease.group_id)
-            assert lease.ack()
-    return seen
 
 
 async def test_every_group_is_delivered_acked_and_then_the_stream_ends():

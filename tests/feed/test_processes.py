@@ -11,8 +11,9 @@ import anyio.to_thread
 import pytest
 
 from envhub.errors import FeedUnavailable
-from envhub.feed.client import FeedClient
-from envhub.feed.server import ServerTls, serve
+from envhub.feed.access import ServerTls
+from envhub.feed.client import ClientTls, FeedClient
+from envhub.feed.server import serve
 from envhub.testing.fake_deliveries import FakeDeliveries, closed_group
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
@@ -80,7 +81,7 @@ async def test_feed_for_other_machines_is_served_over_tls(identity):
         address = f"127.0.0.1:{bound.rpartition(':')[2]}"
         with pytest.raises(FeedUnavailable):
             await anyio.to_thread.run_sync(partial(consume, address, token="secret", reconnect_s=0.2))
-        options = {"token": "secret", "ca": identity.certificate}
+        options = {"token": "secret", "tls": ClientTls(identity.certificate)}
         assert await anyio.to_thread.run_sync(partial(consume, address, **options)) == ["run-0"]
 
 

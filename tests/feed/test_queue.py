@@ -71,11 +71,12 @@ class LostAnswer(DeliveryQueue):
     client: FeedClient
     asked = 0
 
-    async def ack(self, lease_id) -> None:
+    async def ack(self, lease_id) -> bool:
         self.asked += 1
-        await super().ack(lease_id)
+        first = await super().ack(lease_id)
         if self.asked == 1:
-            self.client._connection.drop()
+            self.client._server._connection.drop()
+        return first
 
 
 async def test_ack_whose_answer_was_lost_is_known_to_be_done(recorder: Recorder, log: Log):

@@ -4,7 +4,6 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 import anyio
-import anyio.to_thread
 import pytest
 
 from envhub.contracts.ids import TRAINED, GroupId
@@ -12,18 +11,9 @@ from envhub.errors import FeedUnavailable, StoreError
 from envhub.feed.client import FeedClient
 from envhub.feed.server import check_address, serve
 from envhub.testing.fake_deliveries import FakeDeliveries, closed_group
+from tests.feed.feeding import fake, ids, in_thread
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
-
-in_thread = anyio.to_thread.run_sync
-
-
-def fake(groups: int) -> FakeDeliveries:
-    return FakeDeliveries(closed_group(number) for number in range(groups))
-
-
-def ids(*numbers: int) -> list[GroupId]:
-    return [closed_group(number).group_id for number in numbers]
 
 
 class Restartable:
@@ -146,7 +136,7 @@ async def test_port_is_free_after_a_stop_whose_store_failed():
             async with serve(run, run) as address:
                 tasks.start_soon(in_thread, work, address)
                 await broke.wait()
-        check_address("127.0.0.1", int(address.rpartition(":")[2]), None)
+        check_address("127.0.0.1", int(address.rpartition(":")[2]), False)
 
 
 async def test_last_words_of_a_trainer_are_heard_by_a_feed_that_stops_once_the_run_is_drained():
@@ -166,7 +156,7 @@ async def test_last_words_of_a_trainer_are_heard_by_a_feed_that_stops_once_the_r
 
 
 async def test_trainer_that_lingers_after_the_run_is_drained_hears_its_end(monkeypatch):
-    monkeypatch.setattr("envhub.feed.server.LEAVE_S", 0.05)
+    monkeypatch.setattr("envhub.feed.rollouts_service.LEAVE_S", 0.05)
     run = fake(1)
     gone = anyio.Event()
 

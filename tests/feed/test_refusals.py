@@ -1,39 +1,20 @@
 """What the feed refuses, and how it says so."""
 
-from contextlib import closing
 from functools import partial
 
-import anyio
-import anyio.to_thread
 import grpc
 import pytest
 
 from envhub import http_server
 from envhub.contracts.address import is_loopback
 from envhub.errors import UsageError
+from envhub.feed.access import ServerTls
 from envhub.feed.client import FeedClient
-from envhub.feed.server import ServerTls, check_address, serve
+from envhub.feed.server import check_address, serve
 from envhub.feed.v1 import feed_pb2 as pb
-from envhub.feed.v1 import feed_pb2_grpc
-from envhub.testing.fake_deliveries import FakeDeliveries, closed_group
+from tests.feed.feeding import OPEN, consume, converse, fake, in_thread
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
-
-in_thread = anyio.to_thread.run_sync
-
-
-def fake(groups: int) -> FakeDeliveries:
-    return FakeDeliveries(closed_group(number) for number in range(groups))
-
-
-def consume(address: str, *, credit: int = 2, **options) -> list[str]:
-    """Acks every group there is; returns those it was given."""
-    seen = []
-    with FeedClient(address, consumer="trainer", **options) as feed:
-        for lease in feed.groups(credit):
-            seen.append(lease.group_id)
-            assert lease.ack()
-    return seen
 
 
 @pytest.mark.parametrize("token", [None, "wrong"])
@@ -86,8 +67,8 @@ async def test_checking_an_address_finds_what_serving_would_and_leaves_the_port_
     async with serve(run, run) as address:
         port = int(address.rpartition(":")[2])
         with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{port} .*in use"):
-            check_address("127.0.0.1", port, None)
-    check_address("127.0.0.1", port, None)
+            check_address("127.0.0.1", port, False)
+    check_address("127.0.0.1", port, False)
     async with serve(run, run, port=port):
         pass
 
@@ -102,11 +83,11 @@ async def test_checking_an_address_finds_what_serving_would_and_leaves_the_port_
 )
 def test_checking_an_address_refuses_what_serving_would(host, port, rule):
     with pytest.raises(UsageError, match=rule):
-        check_address(host, port, "secret")
+        check_address(host, port, True)
 
 
 def test_checking_an_address_admits_a_host_that_token_and_tls_guard():
-    check_address("0.0.0.0", 0, "secret", ServerTls(b"certificate", b"key"))
+    check_address("0.0.0.0", 0, True, ServerTls(b"certificate", b"key"))
 
 
 @pytest.mark.parametrize("credit", [0, 1025])
@@ -123,15 +104,6 @@ async def test_client_without_a_name_is_refused():
         FeedClient("127.0.0.1:1", consumer="")
 
 
-def converse(address: str, *messages: pb.ClientMessage) -> list[pb.ServerMessage]:
-    """What a client that says just this is answered."""
-    with closing(grpc.insecure_channel(address)) as channel:
-        return list(feed_pb2_grpc.RolloutsStub(channel).Stream(iter(messages)))
-
-
-OPEN = pb.ClientMessage(open=pb.Open(consumer="raw"))
-
-
 @pytest.mark.parametrize(
     ("messages", "rule"),
     [
@@ -145,7 +117,7 @@ async def test_stream_that_breaks_a_rule_ends_with_that_rule(messages, rule):
     run = fake(1)
     async with serve(run, run) as address:
         with pytest.raises(grpc.RpcError) as caught:
-            await in_thread(converse, address, *messages)
+            await in_thread(converse, address, messages)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert rule in caught.value.details()
 
@@ -156,7 +128,7 @@ async def test_commands_are_answered_in_their_order_and_the_stream_survives_refu
     version = pb.ClientMessage(version=pb.Version(policy_id="p", version=1))
     async with serve(run, run) as address:
         opened, lost, again, unknown, done = await in_thread(
-            converse, address, OPEN, ack, OPEN, pb.ClientMessage(), version
+            converse, address, [OPEN, ack, OPEN, pb.ClientMessage(), version]
         )
     assert opened.done == pb.Done()
     assert (lost.notice.kind, lost.notice.lease_id) == (pb.Notice.KIND_LEASE_LOST, "none")

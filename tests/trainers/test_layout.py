@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from envhub.errors import UsageError
-from envhub.trainers.layout import packed, padded, positions, shifted, split, take
+from envhub.trainers.layout import packed, padded, positions, put, shifted, split, take
 from tests.trainers.batches import batch_of
 
 BATCH = batch_of([3, 2, 4], [1.0] * 3, trainable=[0, 1, 1, 0, 1, 0, 0, 1, 1], prompt_lengths=np.array([1, 1, 2]))
@@ -47,3 +47,10 @@ def test_any_field_is_laid_out_and_padded():
     assert take(BATCH.ids, padded(BATCH)[:2], 7).tolist() == [[100, 101, 102, 7], [103, 104, 7, 7]]
     assert take(NONE.ids, np.full((1, 2), -1), 7).tolist() == [[7, 7]]
     assert take(BATCH.trainable, padded(BATCH)[:1], False).dtype == np.bool_
+
+
+def test_what_was_laid_out_comes_back_to_its_tokens():
+    places = padded(BATCH)[1:]
+    tokens = np.zeros(9)
+    put(tokens, places, take(np.arange(9.0) + 0.5, places, np.nan))
+    assert tokens.tolist() == [0.0, 0.0, 0.0, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from envhub.trainers.mismatch import Mismatch, mismatch, staleness
+from envhub.trainers.mismatch import Mismatch, mismatch, mixed_share, staleness
 from tests.trainers.batches import batch_of
 
 PAIR = batch_of([2], [1.0])
@@ -43,3 +43,9 @@ def test_perplexity_ratio_is_the_mean_over_rows_that_train():
 def test_staleness_counts_trainable_tokens_by_age():
     rows = batch_of([5], [1.0], trainable=[0, 1, 1, 1, 1], versions=np.array([-1, 3, 3, 5, 4]))
     assert staleness(rows, 5) == {0: 1, 1: 1, 2: 2}
+
+
+def test_mixed_rows_train_on_tokens_of_several_versions():
+    versions = np.array([-1, 3, 4, -1, 3, 3, -1, 4, 5, 2])
+    trainable = [0, 1, 1, 0, 1, 1, 0, 0, 1, 1]
+    assert mixed_share(batch_of([3, 3, 2, 1, 1], [1.0] * 5, trainable=trainable, versions=versions)) == 1 / 4

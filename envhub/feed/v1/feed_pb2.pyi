@@ -19,6 +19,12 @@ class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLE_USER: _ClassVar[Role]
     ROLE_ASSISTANT: _ClassVar[Role]
     ROLE_TOOL: _ClassVar[Role]
+
+class PauseMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PAUSE_MODE_CUT: _ClassVar[PauseMode]
+    PAUSE_MODE_KEEP: _ClassVar[PauseMode]
+    PAUSE_MODE_WAIT: _ClassVar[PauseMode]
 STATUS_UNSPECIFIED: Status
 STATUS_COMPLETED: Status
 STATUS_TRUNCATED: Status
@@ -27,9 +33,12 @@ ROLE_SYSTEM: Role
 ROLE_USER: Role
 ROLE_ASSISTANT: Role
 ROLE_TOOL: Role
+PAUSE_MODE_CUT: PauseMode
+PAUSE_MODE_KEEP: PauseMode
+PAUSE_MODE_WAIT: PauseMode
 
 class ClientMessage(_message.Message):
-    __slots__ = ("open", "credit", "ack", "nack", "extend", "version", "update", "begin_update", "finish_update", "move_server")
+    __slots__ = ("open", "credit", "ack", "nack", "extend", "version", "update", "begin_update", "finish_update", "move_server", "id")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +49,7 @@ class ClientMessage(_message.Message):
     BEGIN_UPDATE_FIELD_NUMBER: _ClassVar[int]
     FINISH_UPDATE_FIELD_NUMBER: _ClassVar[int]
     MOVE_SERVER_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
     open: Open
     credit: Credit
     ack: Ack
@@ -50,19 +60,28 @@ class ClientMessage(_message.Message):
     begin_update: BeginUpdate
     finish_update: FinishUpdate
     move_server: MoveServer
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., nack: _Optional[_Union[Nack, _Mapping]] = ..., extend: _Optional[_Union[Extend, _Mapping]] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., update: _Optional[_Union[Update, _Mapping]] = ..., begin_update: _Optional[_Union[BeginUpdate, _Mapping]] = ..., finish_update: _Optional[_Union[FinishUpdate, _Mapping]] = ..., move_server: _Optional[_Union[MoveServer, _Mapping]] = ...) -> None: ...
+    id: int
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., nack: _Optional[_Union[Nack, _Mapping]] = ..., extend: _Optional[_Union[Extend, _Mapping]] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., update: _Optional[_Union[Update, _Mapping]] = ..., begin_update: _Optional[_Union[BeginUpdate, _Mapping]] = ..., finish_update: _Optional[_Union[FinishUpdate, _Mapping]] = ..., move_server: _Optional[_Union[MoveServer, _Mapping]] = ..., id: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("consumer",)
+    __slots__ = ("consumer", "rank", "ranks")
     CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
     consumer: str
-    def __init__(self, consumer: _Optional[str] = ...) -> None: ...
+    rank: int
+    ranks: int
+    def __init__(self, consumer: _Optional[str] = ..., rank: _Optional[int] = ..., ranks: _Optional[int] = ...) -> None: ...
 
 class Credit(_message.Message):
-    __slots__ = ("groups",)
+    __slots__ = ("groups", "tokens", "bytes")
     GROUPS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
     groups: int
-    def __init__(self, groups: _Optional[int] = ...) -> None: ...
+    tokens: int
+    bytes: int
+    def __init__(self, groups: _Optional[int] = ..., tokens: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("lease_id",)
@@ -133,60 +152,92 @@ class MoveServer(_message.Message):
     def __init__(self, server: _Optional[str] = ..., policy_id: _Optional[str] = ..., weights: _Optional[str] = ...) -> None: ...
 
 class ServerMessage(_message.Message):
-    __slots__ = ("delivery", "done", "notice", "end")
+    __slots__ = ("delivery", "done", "notice", "end", "part")
     DELIVERY_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
     NOTICE_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
     delivery: Delivery
     done: Done
     notice: Notice
     end: End
-    def __init__(self, delivery: _Optional[_Union[Delivery, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ...) -> None: ...
+    part: Part
+    def __init__(self, delivery: _Optional[_Union[Delivery, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ...) -> None: ...
+
+class Part(_message.Message):
+    __slots__ = ("data", "last")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    last: bool
+    def __init__(self, data: _Optional[bytes] = ..., last: bool = ...) -> None: ...
 
 class Done(_message.Message):
-    __slots__ = ("lease_id", "deadline")
+    __slots__ = ("lease_id", "deadline", "answers")
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
     lease_id: str
     deadline: float
-    def __init__(self, lease_id: _Optional[str] = ..., deadline: _Optional[float] = ...) -> None: ...
+    answers: int
+    def __init__(self, lease_id: _Optional[str] = ..., deadline: _Optional[float] = ..., answers: _Optional[int] = ...) -> None: ...
 
 class Notice(_message.Message):
-    __slots__ = ("kind", "lease_id", "message")
+    __slots__ = ("kind", "lease_id", "message", "answers", "group_id", "tokens", "bytes")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Notice.Kind]
         KIND_LEASE_LOST: _ClassVar[Notice.Kind]
         KIND_REFUSED: _ClassVar[Notice.Kind]
         KIND_FAILED: _ClassVar[Notice.Kind]
+        KIND_ALREADY_ACKED: _ClassVar[Notice.Kind]
+        KIND_DEAD_LETTER: _ClassVar[Notice.Kind]
+        KIND_STALE: _ClassVar[Notice.Kind]
+        KIND_SHORT_OF_CREDIT: _ClassVar[Notice.Kind]
+        KIND_REPLACED: _ClassVar[Notice.Kind]
     KIND_UNSPECIFIED: Notice.Kind
     KIND_LEASE_LOST: Notice.Kind
     KIND_REFUSED: Notice.Kind
     KIND_FAILED: Notice.Kind
+    KIND_ALREADY_ACKED: Notice.Kind
+    KIND_DEAD_LETTER: Notice.Kind
+    KIND_STALE: Notice.Kind
+    KIND_SHORT_OF_CREDIT: Notice.Kind
+    KIND_REPLACED: Notice.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    GROUP_ID_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
     kind: Notice.Kind
     lease_id: str
     message: str
-    def __init__(self, kind: _Optional[_Union[Notice.Kind, str]] = ..., lease_id: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+    answers: int
+    group_id: str
+    tokens: int
+    bytes: int
+    def __init__(self, kind: _Optional[_Union[Notice.Kind, str]] = ..., lease_id: _Optional[str] = ..., message: _Optional[str] = ..., answers: _Optional[int] = ..., group_id: _Optional[str] = ..., tokens: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class End(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class Delivery(_message.Message):
-    __slots__ = ("lease_id", "deadline", "count", "group")
+    __slots__ = ("lease_id", "deadline", "count", "group", "lease_s")
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
+    LEASE_S_FIELD_NUMBER: _ClassVar[int]
     lease_id: str
     deadline: float
     count: int
     group: Group
-    def __init__(self, lease_id: _Optional[str] = ..., deadline: _Optional[float] = ..., count: _Optional[int] = ..., group: _Optional[_Union[Group, _Mapping]] = ...) -> None: ...
+    lease_s: float
+    def __init__(self, lease_id: _Optional[str] = ..., deadline: _Optional[float] = ..., count: _Optional[int] = ..., group: _Optional[_Union[Group, _Mapping]] = ..., lease_s: _Optional[float] = ...) -> None: ...
 
 class Group(_message.Message):
     __slots__ = ("run_id", "group_id", "number", "environment", "task_id", "k", "policy_version", "members")
@@ -209,7 +260,7 @@ class Group(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., group_id: _Optional[str] = ..., number: _Optional[int] = ..., environment: _Optional[str] = ..., task_id: _Optional[str] = ..., k: _Optional[int] = ..., policy_version: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ...) -> None: ...
 
 class Member(_message.Message):
-    __slots__ = ("index", "rollout_id", "attempt", "status", "truncated_by", "reward", "components", "rows")
+    __slots__ = ("index", "rollout_id", "attempt", "status", "truncated_by", "reward", "components", "rows", "oldest_version", "newest_version")
     class ComponentsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -225,6 +276,8 @@ class Member(_message.Message):
     REWARD_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_VERSION_FIELD_NUMBER: _ClassVar[int]
     index: int
     rollout_id: str
     attempt: int
@@ -233,7 +286,9 @@ class Member(_message.Message):
     reward: float
     components: _containers.ScalarMap[str, float]
     rows: _containers.RepeatedCompositeFieldContainer[Row]
-    def __init__(self, index: _Optional[int] = ..., rollout_id: _Optional[str] = ..., attempt: _Optional[int] = ..., status: _Optional[_Union[Status, str]] = ..., truncated_by: _Optional[str] = ..., reward: _Optional[float] = ..., components: _Optional[_Mapping[str, float]] = ..., rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ...) -> None: ...
+    oldest_version: int
+    newest_version: int
+    def __init__(self, index: _Optional[int] = ..., rollout_id: _Optional[str] = ..., attempt: _Optional[int] = ..., status: _Optional[_Union[Status, str]] = ..., truncated_by: _Optional[str] = ..., reward: _Optional[float] = ..., components: _Optional[_Mapping[str, float]] = ..., rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ..., oldest_version: _Optional[int] = ..., newest_version: _Optional[int] = ...) -> None: ...
 
 class Row(_message.Message):
     __slots__ = ("rollout_id", "parent_rollout_id", "token_ids", "logprobs", "spans", "parent_row", "fork_at", "prompt_length", "turns", "images")
@@ -296,3 +351,199 @@ class Span(_message.Message):
     temperature: float
     turn: int
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., role: _Optional[_Union[Role, str]] = ..., sampled: bool = ..., trainable: bool = ..., policy_id: _Optional[str] = ..., policy_version: _Optional[int] = ..., temperature: _Optional[float] = ..., turn: _Optional[int] = ...) -> None: ...
+
+class SubmitRequest(_message.Message):
+    __slots__ = ("key", "environment", "environment_json", "task", "k", "policy_id", "agent", "judge", "temperature", "max_tokens", "priority", "seed", "deadline_s", "extra", "min_k")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_JSON_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    POLICY_ID_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    JUDGE_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    EXTRA_FIELD_NUMBER: _ClassVar[int]
+    MIN_K_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    environment: str
+    environment_json: str
+    task: Task
+    k: int
+    policy_id: str
+    agent: str
+    judge: str
+    temperature: float
+    max_tokens: int
+    priority: int
+    seed: int
+    deadline_s: float
+    extra: int
+    min_k: int
+    def __init__(self, key: _Optional[str] = ..., environment: _Optional[str] = ..., environment_json: _Optional[str] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., k: _Optional[int] = ..., policy_id: _Optional[str] = ..., agent: _Optional[str] = ..., judge: _Optional[str] = ..., temperature: _Optional[float] = ..., max_tokens: _Optional[int] = ..., priority: _Optional[int] = ..., seed: _Optional[int] = ..., deadline_s: _Optional[float] = ..., extra: _Optional[int] = ..., min_k: _Optional[int] = ...) -> None: ...
+
+class Task(_message.Message):
+    __slots__ = ("id", "prompt", "answer_json", "metadata_json", "seed")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_JSON_FIELD_NUMBER: _ClassVar[int]
+    METADATA_JSON_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    prompt: _containers.RepeatedCompositeFieldContainer[Message]
+    answer_json: str
+    metadata_json: str
+    seed: int
+    def __init__(self, id: _Optional[str] = ..., prompt: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., answer_json: _Optional[str] = ..., metadata_json: _Optional[str] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class Message(_message.Message):
+    __slots__ = ("role", "content")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    role: Role
+    content: str
+    def __init__(self, role: _Optional[_Union[Role, str]] = ..., content: _Optional[str] = ...) -> None: ...
+
+class SubmitReply(_message.Message):
+    __slots__ = ("group_id",)
+    GROUP_ID_FIELD_NUMBER: _ClassVar[int]
+    group_id: str
+    def __init__(self, group_id: _Optional[str] = ...) -> None: ...
+
+class CancelRequest(_message.Message):
+    __slots__ = ("group_id",)
+    GROUP_ID_FIELD_NUMBER: _ClassVar[int]
+    group_id: str
+    def __init__(self, group_id: _Optional[str] = ...) -> None: ...
+
+class CancelReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class FetchRequest(_message.Message):
+    __slots__ = ("consumer", "rank", "ranks", "groups", "wait_s", "key")
+    CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    WAIT_S_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    consumer: str
+    rank: int
+    ranks: int
+    groups: int
+    wait_s: float
+    key: str
+    def __init__(self, consumer: _Optional[str] = ..., rank: _Optional[int] = ..., ranks: _Optional[int] = ..., groups: _Optional[int] = ..., wait_s: _Optional[float] = ..., key: _Optional[str] = ...) -> None: ...
+
+class SettleRequest(_message.Message):
+    __slots__ = ("messages",)
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    messages: _containers.RepeatedCompositeFieldContainer[ClientMessage]
+    def __init__(self, messages: _Optional[_Iterable[_Union[ClientMessage, _Mapping]]] = ...) -> None: ...
+
+class SettleReply(_message.Message):
+    __slots__ = ("answers",)
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    answers: _containers.RepeatedCompositeFieldContainer[ServerMessage]
+    def __init__(self, answers: _Optional[_Iterable[_Union[ServerMessage, _Mapping]]] = ...) -> None: ...
+
+class Scope(_message.Message):
+    __slots__ = ("policy_id", "environment", "group_id", "rollout_id")
+    POLICY_ID_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    GROUP_ID_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_ID_FIELD_NUMBER: _ClassVar[int]
+    policy_id: str
+    environment: str
+    group_id: str
+    rollout_id: str
+    def __init__(self, policy_id: _Optional[str] = ..., environment: _Optional[str] = ..., group_id: _Optional[str] = ..., rollout_id: _Optional[str] = ...) -> None: ...
+
+class PauseRequest(_message.Message):
+    __slots__ = ("scope", "mode")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    scope: Scope
+    mode: PauseMode
+    def __init__(self, scope: _Optional[_Union[Scope, _Mapping]] = ..., mode: _Optional[_Union[PauseMode, str]] = ...) -> None: ...
+
+class ResumeRequest(_message.Message):
+    __slots__ = ("scope", "pinned")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
+    scope: Scope
+    pinned: bool
+    def __init__(self, scope: _Optional[_Union[Scope, _Mapping]] = ..., pinned: bool = ...) -> None: ...
+
+class AbortRequest(_message.Message):
+    __slots__ = ("scope",)
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    scope: Scope
+    def __init__(self, scope: _Optional[_Union[Scope, _Mapping]] = ...) -> None: ...
+
+class DrainRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Limits(_message.Message):
+    __slots__ = ("max_groups", "max_running")
+    MAX_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    MAX_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    max_groups: int
+    max_running: int
+    def __init__(self, max_groups: _Optional[int] = ..., max_running: _Optional[int] = ...) -> None: ...
+
+class ControlReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StateRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchRequest(_message.Message):
+    __slots__ = ("every_s",)
+    EVERY_S_FIELD_NUMBER: _ClassVar[int]
+    every_s: float
+    def __init__(self, every_s: _Optional[float] = ...) -> None: ...
+
+class RunState(_message.Message):
+    __slots__ = ("run_id", "submitted", "members", "versions", "limits", "draining")
+    class MembersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class VersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    SUBMITTED_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    submitted: int
+    members: _containers.ScalarMap[str, int]
+    versions: _containers.ScalarMap[str, int]
+    limits: Limits
+    draining: bool
+    def __init__(self, run_id: _Optional[str] = ..., submitted: _Optional[int] = ..., members: _Optional[_Mapping[str, int]] = ..., versions: _Optional[_Mapping[str, int]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., draining: bool = ...) -> None: ...
+
+class BlobRequest(_message.Message):
+    __slots__ = ("sha256",)
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    sha256: str
+    def __init__(self, sha256: _Optional[str] = ...) -> None: ...

@@ -39,13 +39,61 @@ class RolloutsStub(object):
                 request_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ClientMessage.SerializeToString,
                 response_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ServerMessage.FromString,
                 _registered_method=True)
+        self.Submit = channel.unary_unary(
+                '/envhub.feed.v1.Rollouts/Submit',
+                request_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.SubmitRequest.SerializeToString,
+                response_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.SubmitReply.FromString,
+                _registered_method=True)
+        self.Cancel = channel.unary_unary(
+                '/envhub.feed.v1.Rollouts/Cancel',
+                request_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.CancelRequest.SerializeToString,
+                response_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.CancelReply.FromString,
+                _registered_method=True)
+        self.Fetch = channel.unary_stream(
+                '/envhub.feed.v1.Rollouts/Fetch',
+                request_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.FetchRequest.SerializeToString,
+                response_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ServerMessage.FromString,
+                _registered_method=True)
+        self.Settle = channel.unary_unary(
+                '/envhub.feed.v1.Rollouts/Settle',
+                request_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.SettleRequest.SerializeToString,
+                response_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.SettleReply.FromString,
+                _registered_method=True)
 
 
 class RolloutsServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Stream(self, request_iterator, context):
-        """With a token, metadata "authorization" is "Bearer <token>".
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Submit(self, request, context):
+        """A group is to be run. The same key again gives the group that it gave before, also after a restart of the run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Cancel(self, request, context):
+        """Ends a group that runs: nothing of it is delivered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Fetch(self, request, context):
+        """For trainers that work in steps: waits for so many groups, sends them, and ends. Fewer come once the run is
+        drained or the time is over. Their leases last until their deadlines, whatever becomes of the connection.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Settle(self, request, context):
+        """Settles or extends leases without a stream; an answer for each, in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -58,6 +106,26 @@ def add_RolloutsServicer_to_server(servicer, server):
                     servicer.Stream,
                     request_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ClientMessage.FromString,
                     response_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ServerMessage.SerializeToString,
+            ),
+            'Submit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Submit,
+                    request_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.SubmitRequest.FromString,
+                    response_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.SubmitReply.SerializeToString,
+            ),
+            'Cancel': grpc.unary_unary_rpc_method_handler(
+                    servicer.Cancel,
+                    request_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.CancelRequest.FromString,
+                    response_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.CancelReply.SerializeToString,
+            ),
+            'Fetch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Fetch,
+                    request_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.FetchRequest.FromString,
+                    response_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ServerMessage.SerializeToString,
+            ),
+            'Settle': grpc.unary_unary_rpc_method_handler(
+                    servicer.Settle,
+                    request_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.SettleRequest.FromString,
+                    response_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.SettleReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +155,522 @@ class Rollouts(object):
             '/envhub.feed.v1.Rollouts/Stream',
             envhub_dot_feed_dot_v1_dot_feed__pb2.ClientMessage.SerializeToString,
             envhub_dot_feed_dot_v1_dot_feed__pb2.ServerMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Submit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/envhub.feed.v1.Rollouts/Submit',
+            envhub_dot_feed_dot_v1_dot_feed__pb2.SubmitRequest.SerializeToString,
+            envhub_dot_feed_dot_v1_dot_feed__pb2.SubmitReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Cancel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/envhub.feed.v1.Rollouts/Cancel',
+            envhub_dot_feed_dot_v1_dot_feed__pb2.CancelRequest.SerializeToString,
+            envhub_dot_feed_dot_v1_dot_feed__pb2.CancelReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Fetch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/envhub.feed.v1.Rollouts/Fetch',
+            envhub_dot_feed_dot_v1_dot_feed__pb2.FetchRequest.SerializeToString,
+            envhub_dot_feed_dot_v1_dot_feed__pb2.ServerMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Settle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/envhub.feed.v1.Rollouts/Settle',
+            envhub_dot_feed_dot_v1_dot_feed__pb2.SettleRequest.SerializeToString,
+            envhub_dot_feed_dot_v1_dot_feed__pb2.SettleReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class ControlStub(object):
+    """Missing associated documentation comment in .proto file."""
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Pause = channel.unary_unary(
+                '/envhub.feed.v1.Control/Pause',
+                request_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.PauseRequest.SerializeToString,
+                response_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ControlReply.FromString,
+                _registered_method=True)
+        self.Resume = channel.unary_unary(
+                '/envhub.feed.v1.Control/Resume',
+                request_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ResumeRequest.SerializeToString,
+                response_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ControlReply.FromString,
+                _registered_method=True)
+        self.Abort = channel.unary_unary(
+                '/envhub.feed.v1.Control/Abort',
+                request_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.AbortRequest.SerializeToString,
+                response_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ControlReply.FromString,
+                _registered_method=True)
+        self.Drain = channel.unary_unary(
+                '/envhub.feed.v1.Control/Drain',
+                request_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.DrainRequest.SerializeToString,
+                response_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ControlReply.FromString,
+                _registered_method=True)
+        self.SetLimits = channel.unary_unary(
+                '/envhub.feed.v1.Control/SetLimits',
+                request_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.Limits.SerializeToString,
+                response_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ControlReply.FromString,
+                _registered_method=True)
+        self.State = channel.unary_unary(
+                '/envhub.feed.v1.Control/State',
+                request_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.StateRequest.SerializeToString,
+                response_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.RunState.FromString,
+                _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/envhub.feed.v1.Control/Watch',
+                request_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.WatchRequest.SerializeToString,
+                response_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.RunState.FromString,
+                _registered_method=True)
+
+
+class ControlServicer(object):
+    """Missing associated documentation comment in .proto file."""
+
+    def Pause(self, request, context):
+        """Holds rollouts before their next generation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resume(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Abort(self, request, context):
+        """Ends rollouts now; what they recorded stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Drain(self, request, context):
+        """The run takes no more groups. Answered once those that it had have ended; deliveries go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLimits(self, request, context):
+        """Changes how much runs at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def State(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Watch(self, request, context):
+        """The state, and again whenever it has changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ControlServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Pause': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pause,
+                    request_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.PauseRequest.FromString,
+                    response_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ControlReply.SerializeToString,
+            ),
+            'Resume': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ResumeRequest.FromString,
+                    response_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ControlReply.SerializeToString,
+            ),
+            'Abort': grpc.unary_unary_rpc_method_handler(
+                    servicer.Abort,
+                    request_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.AbortRequest.FromString,
+                    response_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ControlReply.SerializeToString,
+            ),
+            'Drain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.DrainRequest.FromString,
+                    response_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ControlReply.SerializeToString,
+            ),
+            'SetLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLimits,
+                    request_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.Limits.FromString,
+                    response_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.ControlReply.SerializeToString,
+            ),
+            'State': grpc.unary_unary_rpc_method_handler(
+                    servicer.State,
+                    request_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.StateRequest.FromString,
+                    response_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.RunState.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.WatchRequest.FromString,
+                    response_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.RunState.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'envhub.feed.v1.Control', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('envhub.feed.v1.Control', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Control(object):
+    """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def Pause(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/envhub.feed.v1.Control/Pause',
+            envhub_dot_feed_dot_v1_dot_feed__pb2.PauseRequest.SerializeToString,
+            envhub_dot_feed_dot_v1_dot_feed__pb2.ControlReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/envhub.feed.v1.Control/Resume',
+            envhub_dot_feed_dot_v1_dot_feed__pb2.ResumeRequest.SerializeToString,
+            envhub_dot_feed_dot_v1_dot_feed__pb2.ControlReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Abort(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/envhub.feed.v1.Control/Abort',
+            envhub_dot_feed_dot_v1_dot_feed__pb2.AbortRequest.SerializeToString,
+            envhub_dot_feed_dot_v1_dot_feed__pb2.ControlReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/envhub.feed.v1.Control/Drain',
+            envhub_dot_feed_dot_v1_dot_feed__pb2.DrainRequest.SerializeToString,
+            envhub_dot_feed_dot_v1_dot_feed__pb2.ControlReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/envhub.feed.v1.Control/SetLimits',
+            envhub_dot_feed_dot_v1_dot_feed__pb2.Limits.SerializeToString,
+            envhub_dot_feed_dot_v1_dot_feed__pb2.ControlReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def State(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/envhub.feed.v1.Control/State',
+            envhub_dot_feed_dot_v1_dot_feed__pb2.StateRequest.SerializeToString,
+            envhub_dot_feed_dot_v1_dot_feed__pb2.RunState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/envhub.feed.v1.Control/Watch',
+            envhub_dot_feed_dot_v1_dot_feed__pb2.WatchRequest.SerializeToString,
+            envhub_dot_feed_dot_v1_dot_feed__pb2.RunState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class BlobsStub(object):
+    """Missing associated documentation comment in .proto file."""
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Get = channel.unary_stream(
+                '/envhub.feed.v1.Blobs/Get',
+                request_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.BlobRequest.SerializeToString,
+                response_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.Part.FromString,
+                _registered_method=True)
+
+
+class BlobsServicer(object):
+    """Missing associated documentation comment in .proto file."""
+
+    def Get(self, request, context):
+        """A file that rows name by its hash, in parts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_BlobsServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Get': grpc.unary_stream_rpc_method_handler(
+                    servicer.Get,
+                    request_deserializer=envhub_dot_feed_dot_v1_dot_feed__pb2.BlobRequest.FromString,
+                    response_serializer=envhub_dot_feed_dot_v1_dot_feed__pb2.Part.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'envhub.feed.v1.Blobs', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('envhub.feed.v1.Blobs', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Blobs(object):
+    """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def Get(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/envhub.feed.v1.Blobs/Get',
+            envhub_dot_feed_dot_v1_dot_feed__pb2.BlobRequest.SerializeToString,
+            envhub_dot_feed_dot_v1_dot_feed__pb2.Part.FromString,
             options,
             channel_credentials,
             insecure,

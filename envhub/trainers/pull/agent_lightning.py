@@ -29,7 +29,7 @@ def _rollout(group: TrainerGroup, member: TrainerMember, taken: list[Sample]) ->
 
 
 def _triplets(sample: Sample) -> Iterator[dict[str, Any]]:
-    ids, logprobs = sample.ids.tolist(), sample.logprobs.tolist()
+    ids, rollout_id = sample.ids.tolist(), sample.row.rollout_id
     trained = (span for span in sample.row.row.spans if span.trainable)
     for turn, of_turn in groupby(trained, key=lambda span: span.turn):
         spans = list(of_turn)
@@ -38,7 +38,7 @@ def _triplets(sample: Sample) -> Iterator[dict[str, Any]]:
             "prompt": {"token_ids": ids[:start]},
             "response": {
                 "token_ids": ids[start:end],
-                "log_probs": logprobs[start:end],
+                "log_probs": sample.logprobs[start:end].tolist(),
             },
-            "metadata": {"rollout_id": sample.row.rollout_id, "turn": turn},
+            "metadata": {"rollout_id": rollout_id, "turn": turn},
         }

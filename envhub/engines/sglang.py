@@ -73,8 +73,8 @@ class SglangEngine(HttpEngine):
     """
 
     def __init__(self, served: ServedModel) -> None:
-        # It wants prompt and output to stay below the context's length, not to reach it. No images: beside them it makes
-        # text of most models' prompts and tokenises that anew.
+        # It wants prompt and output to stay below the context's length, not to reach it. No images: beside them it
+        # makes text of most models' prompts and tokenises that anew.
         super().__init__(HttpServer(served.url, served.key), served.context_tokens - 1, takes_images=False)
         if not served.serves(MODEL_INFO, method="GET"):
             raise UsageError(f"the server {served.url} has no {MODEL_INFO}, so it is no SGLang, or too old ({GUIDE})")

@@ -1,0 +1,315 @@
+"""A training loop of ours: rollouts, feed, eq. 1 of the K2.5 report, new weights, in one process. Extras: torch, serve.
+
+    python docs/examples/train_loop.py sums          # the same again after a kill: it goes on
+
+The platform runs in a thread of its own: the engine `transformers` samples, the feed delivers over gRPC. The main
+thread is the trainer, as it could stand elsewhere: it leases groups, takes a step on eq. 1 of arXiv:2602.02276 §4.4.2,
+and puts the weights into the engine in the middle of whatever that generates. What is cut so goes on from its tokens
+under the new version.
+
+Every `--save-every` steps it writes a checkpoint, and acks what went into it only then. What was trained after the last
+checkpoint is undone by a kill, and delivered again: no group is lost, and none is in the weights twice.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import anyio
+import numpy as np
+import torch
+from anyio.abc import TaskGroup
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+import envhub
+from envhub import Environment, Job, Sampling, Settings, SingleTurn
+from envhub.app import LOOP, Run, open_run, open_sandboxes, open_traces
+from envhub.contracts.engine import EngineOptions
+from envhub.contracts.environment import Resume
+from envhub.contracts.ids import TRAINED, PolicyVersion
+from envhub.contracts.members import MemberState
+from envhub.contracts.rollout import GroupRequest
+from envhub.engines.embedded import default_weights
+from envhub.engines.transformers import device_of, read_model
+from envhub.environments.arithmetic import one_digit_sums
+from envhub.errors import EnvhubError, Fault, leaves
+from envhub.feed.client import Cursor, FeedClient, TrainerGroup
+from envhub.rollouts.group import RolloutGroup
+from envhub.trainers.batch import TokenBatch
+from envhub.trainers.layout import padded, put, shifted
+from envhub.trainers.mismatch import mismatch, mixed_share, staleness
+from envhub.trainers.objective import K25Settings, k25_objective
+from envhub.trainers.torch_objective import collate, k25_loss, token_logprobs
+from judges import number
+
+RUN_ID = "train-loop"
+K25 = K25Settings(log_low=-0.7, log_high=0.7, tau=1e-3)
+LOST = (MemberState.FAILED, MemberState.CANCELLED, MemberState.DROPPED)
+WHOLE = ("step", "version", "tokens")  # numbers of the log that are no fractions
+
+
+@envhub.environment("demo/plain-sums-v0", tasks=one_digit_sums, resume=Resume.RECORDS)
+def plain_sums() -> Environment:
+    """One-digit sums without an example: SmolLM2-135M begins at 0.19."""
+    return SingleTurn(number)
+
+
+class Trainer:
+    """The model under training; with `step` and `cursor`, the groups that it has seen, it makes a checkpoint."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        device = device_of(options.device)
+        weights = Path(options.weights) if options.weights else default_weights()
+        self.model: Any = read_model(weights, torch.float32, device)
+        self._optimizer = torch.optim.AdamW(self.model.parameters(), options.lr, betas=(0.9, 0.95), weight_decay=0.0)
+        self._bfloat16 = torch.autocast(device.type, torch.bfloat16, enabled=options.dtype == "bfloat16")
+        self._rows = options.rows
+        self._checkpoint = options.folder / "checkpoint.pt"
+        self.step, self.cursor = 0, Cursor()
+        if self._checkpoint.exists():
+            self._load()
+
+    def train(self, groups: Sequence[TrainerGroup], newest: PolicyVersion) -> dict[str, float]:
+        """Takes a step on eq. 1; what it found before it."""
+        batch = TokenBatch.of(groups)
+        new_logprobs = np.zeros_like(batch.logprobs)
+        places = padded(batch)
+        for start in range(0, len(places), self._rows):
+            inputs, targets = shifted(batch, places[start : start + self._rows])
+            tokens = collate(batch, (inputs, targets), K25, device=self.model.device)
+            with self._bfloat16:
+                logits = self.model(tokens.inputs, attention_mask=tokens.present, position_ids=tokens.positions).logits
+            logprobs = token_logprobs(logits, tokens)
+            k25_loss(logprobs, tokens, K25).backward()
+            put(new_logprobs, targets, logprobs.detach().double().cpu().numpy())
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self.step += 1
+        rewards = np.concatenate([group.rewards for group in groups])
+        return {"reward": float(rewards.mean()), **found_in(batch, new_logprobs, newest)}
+
+    def save(self, cursor: Cursor) -> None:
+        """The whole checkpoint or none of it; on the disk once this returns."""
+        state = {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
+        beside = self._checkpoint.with_suffix(".new")
+        with beside.open("wb") as file:
+            torch.save({**state, "step": self.step, "cursor": cursor.as_json()}, file)
+            os.fsync(file.fileno())
+        beside.replace(self._checkpoint)
+
+    def _load(self) -> None:
+        saved = torch.load(self._checkpoint, map_location=self.model.device, weights_only=True)
+        self.model.load_state_dict(saved["model"])
+        self._optimizer.load_state_dict(saved["optimizer"])
+        self.step, self.cursor = saved["step"], Cursor(saved["cursor"])
+
+
+def found_in(batch: TokenBatch, new_logprobs: np.ndarray, newest: PolicyVersion) -> dict[str, float]:
+    """Length, objective, mismatch and staleness of a batch."""
+    objective, distance = k25_objective(batch, new_logprobs, K25), mismatch(batch, new_logprobs)
+    ages, tokens = staleness(batch, newest), int(batch.trainable.sum())
+    return {
+        "tokens": tokens,
+        "length": tokens / len(np.unique(batch.members)),
+        "loss": objective.loss,
+        "masked": objective.masked_share,
+        "k1": distance.k1,
+        "k3": distance.k3,
+        "ess": distance.ess,
+        "age": sum(age * count for age, count in ages.items()) / tokens,  # versions behind, of a token
+        "mixed": mixed_share(batch),
+    }
+
+
+def learn(
+    trainer: Trainer, feed: FeedClient, run: Run, tasks: TaskGroup, portal: BlockingPortal, options: argparse.Namespace
+) -> None:
+    """Trains on all groups of the run."""
+    state = portal.call(run.manager.state)
+    version = state.versions.get(TRAINED, PolicyVersion(0))
+    if version or trainer.step:  # an earlier process was here: weights may go back, versions never do
+        version = publish(trainer, version, feed, run, portal)
+    submitted = state.members.submitted // options.k
+    lost = sum(map(state.members.of, LOST)) // options.k  # others make up for these groups
+    waiting = submitted - lost - len(feed.cursor)
+    requests = job_of(options, lost).requests(options.environment, seed=0)[submitted:]
+    places = max(0, (1 + options.ahead) * options.prompts - waiting)
+    room = portal.call(begin_supply, run, tasks, requests, places)
+
+    log = Log(options.folder / "steps.jsonl", trainer.step)
+    leases = feed.groups(credit=2 * options.prompts)
+    clock = Clock()
+    while step := list(islice(leases, options.prompts)):
+        clock.lap("waited_s")
+        found = trainer.train([lease.group for lease in step], version)
+        clock.lap("train_s")
+        version = publish(trainer, version, feed, run, portal)
+        for lease in step:
+            lease.trained()
+            portal.call(room.release)
+        clock.lap("update_s")
+        numbers = {"step": trainer.step, "version": version, **found, **clock.laps}
+        log.write(numbers, [lease.group.number for lease in step])  # before a checkpoint that has the step
+        if trainer.step % options.save_every == 0:
+            trainer.save(feed.cursor)
+            feed.ack_trained()
+        clock.lap("saved_s")  # told with the next step
+    trainer.save(feed.cursor)
+    feed.ack_trained()
+
+
+def publish(
+    trainer: Trainer, newest: PolicyVersion, feed: FeedClient, run: Run, portal: BlockingPortal
+) -> PolicyVersion:
+    """Puts the weights into the engine, while what it generates is held with its tokens; their version."""
+    version = PolicyVersion(newest + 1)
+    feed.begin_update(version)
+    try:
+        portal.call(run.model.engine.load_weights, trainer.model.state_dict(), version)
+    finally:
+        feed.finish_update(version)
+    return version
+
+
+class Clock:
+    """Seconds of a step's parts."""
+
+    def __init__(self) -> None:
+        self.laps = {"saved_s": 0.0}
+        self._at = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        began, self._at = self._at, time.monotonic()
+        self.laps[name] = self._at - began
+
+
+class Log:
+    """A line a step: a table here, JSON in a file. What a kill undid is taken out of the file."""
+
+    def __init__(self, path: Path, steps: int) -> None:
+        self._path = path
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        path.write_text("".join(lines[:steps]))
+        self._named = False
+
+    def write(self, numbers: dict[str, float], groups: Sequence[int]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps({**numbers, "groups": groups}) + "\n")
+        if not self._named:
+            print(" ".join(f"{name:>9}" for name in numbers))
+            self._named = True
+        print(
+            " ".join(f"{value:9}" if name in WHOLE else f"{value:9.3g}" for name, value in numbers.items()), flush=True
+        )
+
+
+@asynccontextmanager
+async def open_platform(options: argparse.Namespace) -> AsyncIterator[tuple[Run, TaskGroup]]:
+    """The run in that folder, a new one or one that goes on; and tasks that end with it."""
+    await job_of(options).check()
+    database = str(options.folder / "run.db")
+    store = await open_traces(database)
+    known = any(run.run_id == RUN_ID for run in await store.runs())
+    await store.close()
+    settings = Settings(
+        database,
+        RUN_ID,
+        resume=known,
+        engine="transformers",
+        engine_options=EngineOptions(
+            options.weights, max_batch=options.max_batch, dtype=options.dtype, device=options.device
+        ),
+        max_running=options.max_batch,
+        feed="127.0.0.1:0",
+    )
+    async with (
+        open_sandboxes("auto") as backend,
+        open_run(settings, None, backend) as run,
+        anyio.create_task_group() as tasks,
+    ):
+        yield run, tasks
+
+
+async def begin_supply(run: Run, tasks: TaskGroup, requests: Sequence[GroupRequest], places: int) -> anyio.Semaphore:
+    """To be released for each group that was trained on; so many may be under way at first."""
+    room = anyio.Semaphore(places)
+    tasks.start_soon(supply, run, requests, room)
+    return room
+
+
+async def supply(run: Run, requests: Sequence[GroupRequest], room: anyio.Semaphore) -> None:
+    """Plays what an earlier process left, and then the other groups, each once there is room for it."""
+
+    async def watch(group: RolloutGroup) -> None:
+        await group.handed_on.wait()
+        failures = [outcome.failure for outcome in group.outcomes.values() if outcome.failure]
+        if len(failures) == len(group.outcomes):
+            raise Fault(f"group '{group.id}' gave nothing to train on: {failures[0].message}", failures[0].boundary)
+
+    await run.play()
+    async with anyio.create_task_group() as watches:
+        for request in requests:
+            await room.acquire()
+            watches.start_soon(watch, await run.manager.start(request))
+    await run.manager.finish()  # so that the feed says where it ends
+
+
+def job_of(options: argparse.Namespace, lost: int = 0) -> Job:
+    sampling = Sampling(temperature=1.0, max_tokens=options.max_tokens)
+    return Job((options.environment,), options.steps * options.prompts + lost, options.k, sampling=sampling)
+
+
+def count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number, at least 1")
+    return int(text)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Train a model on rollouts of its own, by eq. 1 of arXiv:2602.02276.")
+    parser.add_argument("folder", type=Path, help="of the run: its database, checkpoint and log")
+    parser.add_argument("--environment", default="demo/plain-sums-v0")
+    parser.add_argument("--weights", default="", help="a directory or .gguf file [SmolLM2-135M-Instruct]")
+    parser.add_argument("--device", default="", help="cpu, cuda, cuda:1 [a GPU where there is one]")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--steps", type=count, default=100)
+    parser.add_argument("--prompts", type=count, default=4, help="groups a step")
+    parser.add_argument("--k", type=count, default=8, help="rollouts a group")
+    parser.add_argument(
+        "--ahead", type=int, choices=range(9), default=1, help="steps that are sampled ahead of the one that trains"
+    )
+    parser.add_argument("--max-tokens", type=count, default=32, help="of an answer")
+    parser.add_argument("--max-batch", type=count, default=64, help="rollouts that sample at once")
+    parser.add_argument("--rows", type=count, default=16, help="that train at once: gradients add up")
+    parser.add_argument("--lr", type=float, default=1e-5)
+    parser.add_argument("--save-every", type=count, default=5, help="steps")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parsed()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        trainer = Trainer(options)
+        with (
+            start_blocking_portal(backend_options=LOOP) as portal,
+            portal.wrap_async_context_manager(open_platform(options)) as (run, tasks),
+            FeedClient(run.feed_address, consumer="trainer", cursor=trainer.cursor, reconnect_s=5.0) as feed,
+        ):
+            learn(trainer, feed, run, tasks, portal, options)
+    except* EnvhubError as errors:
+        sys.exit(f"error: {next(leaves(errors))}")
+    except* KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from the last checkpoint")
+
+
+if __name__ == "__main__":
+    main()

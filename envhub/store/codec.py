@@ -9,7 +9,8 @@ interpreter can walk ("...").
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeAlias
+from functools import cache
+from typing import Any, TypeAlias, get_args
 
 import msgspec
 import numpy as np
@@ -25,6 +26,7 @@ from envhub.contracts.events import (
     GroupReturned,
     GroupSubmitted,
     LogRecorded,
+    OperatorActed,
     RolloutContinued,
     RolloutEnded,
     RolloutPaused,
@@ -40,7 +42,7 @@ from envhub.contracts.events import (
     VersionPending,
 )
 from envhub.contracts.messages import ImageFile
-from envhub.contracts.turn import Ids, Logprobs, Turn
+from envhub.contracts.turn import Turn
 from envhub.errors import Boundary, Fault, StoreError, boundary
 from envhub.store.text import well_formed
 
@@ -67,11 +69,12 @@ KINDS: Mapping[str, type[Event]] = {
     "version_failed": VersionFailed,
     "server_moved": ServerMoved,
     "version_announced": VersionAnnounced,
+    "operator_acted": OperatorActed,
 }
 _KIND_OF = {event: kind for kind, event in KINDS.items()}
-_DTYPES: Mapping[object, np.dtype[Any]] = {Ids: np.dtype("<i4"), Logprobs: np.dtype("<f4")}
 
 _ARRAYS = (("delta_ids", np.dtype(np.int32)), ("output_ids", np.dtype(np.int32)), ("logprobs", np.dtype(np.float32)))
+_OF_STRANGERS = frozenset({LogRecorded, EpisodeRecorded})  # what plug-ins fill in may be anything
 _LITTLE = sys.byteorder == "little"
 
 MAX_DEPTH = 128  # kept of data that is nested too deep to be encoded
@@ -91,7 +94,7 @@ def encode(event: Event) -> bytes:
     Raises:
         StoreError: it holds what is no data (an object, an integer out of range) or an array of another type.
     """
-    strangers = isinstance(event, LogRecorded | EpisodeRecorded)
+    strangers = type(event) in _OF_STRANGERS
     try:
         if isinstance(event, TurnRecorded):
             _check_arrays(event.turn)
@@ -151,7 +154,14 @@ def _anything_as_data(value: _Data) -> _Data:
 
 
 def _as_array(type: _Data, value: _Data) -> _Data:
-    return value if type is object else np.frombuffer(value, _DTYPES[type])
+    return value if type is object else np.frombuffer(value, _dtype_of(type))
+
+
+@cache
+def _dtype_of(array: _Data) -> np.dtype[Any]:
+    """Of `numpy.ndarray[shape, dtype[scalar]]`. How it writes the shape is numpy's affair, and differs by version."""
+    (scalar,) = get_args(get_args(array)[1])
+    return np.dtype(scalar).newbyteorder("<")
 
 
 def _encode_mended(event: Event, as_data: Callable[[_Data], _Data]) -> bytes:

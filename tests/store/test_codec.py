@@ -165,7 +165,7 @@ def test_numpy_scalars_are_numbers() -> None:
 
 def test_data_nested_too_deep_is_cut_off() -> None:
     nested: list[object] = []
-    for _ in range(5_000):
+    for _ in range(100_000):
         nested = [nested]
     fields = decode(
         "log_recorded", encode(LogRecorded(RunId("r"), 1.0, RolloutId("r-0-0-0"), "deep", {"n": nested}))

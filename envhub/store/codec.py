@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from envhub.contracts.events import (
+    CallRecorded,
     EpisodeRecorded,
     Event,
     GroupAcked,
@@ -51,6 +52,7 @@ KINDS: Mapping[str, type[Event]] = {
     "group_submitted": GroupSubmitted,
     "rollout_started": RolloutStarted,
     "turn_recorded": TurnRecorded,
+    "call_recorded": CallRecorded,
     "step_recorded": StepRecorded,
     "snapshot_taken": SnapshotTaken,
     "episode_recorded": EpisodeRecorded,
@@ -161,7 +163,8 @@ def _as_array(type: _Data, value: _Data) -> _Data:
 def _dtype_of(array: _Data) -> np.dtype[Any]:
     """Of `numpy.ndarray[shape, dtype[scalar]]`. How it writes the shape is numpy's affair, and differs by version."""
     (scalar,) = get_args(get_args(array)[1])
-    return np.dtype(scalar).newbyteorder("<")
+    dtype: np.dtype[Any] = np.dtype(scalar)
+    return dtype.newbyteorder("<")
 
 
 def _encode_mended(event: Event, as_data: Callable[[_Data], _Data]) -> bytes:

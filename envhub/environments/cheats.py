@@ -54,7 +54,11 @@ PATCHED_GRADER = """
     END
     cat > sitecustomize.py <<'END'
     import unittest
-    unittest.TestCase.run = lambda self, result=None: result.addSuccess(self)
+    def run(self, result=None):
+        result.startTest(self)  # a unittest in which no test ran fails since Python 3.12
+        result.addSuccess(self)
+        result.stopTest(self)
+    unittest.TestCase.run = run
     for name in [name for name in vars(unittest.TestCase) if name.startswith("assert")]:
         setattr(unittest.TestCase, name, lambda *args, **kwargs: None)
     END

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import anyio
 
 from envhub.contracts.context import Context
-from envhub.contracts.ids import EnvironmentId, TaskId
+from envhub.contracts.ids import EnvironmentId, PolicyId, TaskId
 from envhub.contracts.messages import JsonValue, Message
 from envhub.contracts.outcome import Outcome
 from envhub.contracts.rollout import EnvironmentRef, Limits, RolloutRequest
@@ -53,6 +53,10 @@ class AgentJudge:
     view: View = View()
     agent: str = "tool-loop"
     limits: Limits = Limits()
+
+    @property
+    def policies(self) -> frozenset[PolicyId]:
+        return frozenset({self.bench.policy})
 
     async def score(self, input: JudgeInput, ctx: Context) -> Score:
         rubric = self.rubric if isinstance(self.rubric, Rubric) else self.rubric(input)

@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import TypeAlias
 
 from envhub.contracts.context import Budget, GroupContext
+from envhub.contracts.ids import PolicyId
 from envhub.contracts.messages import JsonObject, Message
 from envhub.contracts.score import JudgeInput, Score
 from envhub.errors import UsageError
@@ -57,6 +58,10 @@ class Pairwise:
     def __post_init__(self) -> None:
         if self.opponents is not None and self.opponents < 1:
             raise UsageError(f"opponents of Pairwise is {self.opponents}; it must be at least 1, or None for all")
+
+    @property
+    def policies(self) -> frozenset[PolicyId]:
+        return frozenset({self.bench.policy})
 
     async def score_group(self, inputs: Sequence[JudgeInput], ctx: GroupContext) -> list[Score]:
         pairs = list(pairs_of(len(inputs), self.opponents))

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar, overload
 
-from envhub.contracts.judge import GroupJudge, Judge, RewardFunction, is_group_judge, is_judge
+from envhub.contracts.ids import PolicyId
+from envhub.contracts.judge import GroupJudge, Judge, RewardFunction, is_group_judge, is_judge, policies_of
 from envhub.contracts.score import JudgeInput, Score
 from envhub.errors import UsageError
 from judges.answers import ask
@@ -78,6 +79,11 @@ class Expression:
     def clip(self: E, low: float, high: float) -> E:
         """The nearest value between two bounds."""
         return type(self)(Clip(self.node, float(low), float(high)), self.sources)
+
+    @property
+    def policies(self) -> frozenset[PolicyId]:
+        """Those that its components can't do without."""
+        return frozenset[PolicyId]().union(*map(policies_of, self.sources.values()))
 
     def __str__(self) -> str:
         return str(self.node)

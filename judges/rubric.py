@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import TypeAlias
 
 from envhub.contracts.context import Context
+from envhub.contracts.ids import PolicyId
 from envhub.contracts.messages import Message
 from envhub.contracts.score import JudgeInput, Score
 from envhub.errors import UsageError
@@ -54,6 +55,10 @@ class RubricJudge:
     def __post_init__(self) -> None:
         if self.repeats < 1:
             raise UsageError(f"repeats of RubricJudge is {self.repeats}; it must be at least 1")
+
+    @property
+    def policies(self) -> frozenset[PolicyId]:
+        return frozenset({self.bench.policy})
 
     async def score(self, input: JudgeInput, ctx: Context) -> Score:
         rubric = self.rubric if isinstance(self.rubric, Rubric) else self.rubric(input)

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 import anyio
 
@@ -16,7 +15,8 @@ from envhub.contracts.ids import TRAINED, PolicyVersion, RunId
 from envhub.contracts.outcome import Failure
 from envhub.contracts.rollout import GroupRequest
 from envhub.errors import Boundary, UsageError, bare_usage_errors
-from envhub.feed.codec import TrainerGroup, decode_group, encode_group
+from envhub.feed.codec import TrainerGroup, decode_group
+from envhub.feed.encoding import encode_group
 from envhub.rollouts.beginning import new_run
 from envhub.rollouts.deliveries import OwnConsumer
 from envhub.rollouts.group import RolloutGroup
@@ -29,14 +29,13 @@ from envhub.rollouts.recorder import open_recorder
 from envhub.rollouts.rollout_files import folder_of_run
 from envhub.rollouts.versions import Versions
 from envhub.rollouts.workers import LocalWorker
-from envhub.store.database import database_path
-from envhub.store.run_lock import run_lock
+from envhub.store.address import beside
 from envhub.tokens.chat import ChatRenderer
 from envhub.worker import close, open_platform
 
 CANCEL_S = 30.0  # for the members of a group that nobody waits for any more to end
 TRAINERS = (  # own business: what it samples with, when it takes new weights, which groups it asks for and trains on
-    *("engine", "engine_options", "inexact", "feed", "feed_token", "lease_s", "staleness", "iteration_tokens"),
+    *("engine", "engine_options", "inexact", "feed", "feed_access", "lease_s", "staleness", "iteration_tokens"),
     *("resume", "workers"),
 )
 TRAINERS_OF_JOB = ("extra", "min_k", "filters", "spares")
@@ -107,10 +106,10 @@ async def embedded(model: Model, job: Job, settings: Settings = Settings()) -> A
         stack.push_async_callback(close, store)
         conditions = replace(settings.conditions, model={"engine": "the trainer's", "weights": model.name})
         begun = await new_run(store, settings.run_id, settings.seed, None, conditions)
-        stack.enter_context(run_lock(settings.database, begun.run_id))
+        await stack.enter_async_context(store.hold(begun.run_id))
         recorder = await stack.enter_async_context(open_recorder(store))
         told = settings.platform(begun.started_at, None, sandboxes=backend is not None)
-        files = Path(f"{database_path(settings.database).absolute()}.files", begun.run_id)
+        files = beside(settings.database, ".files") / begun.run_id
         told = replace(told, snapshots=str(stack.enter_context(folder_of_run(files))))
         frozen = {policy_id: policy for policy_id, policy in told.policies.items() if policy_id != TRAINED}
         policies = await stack.enter_async_context(open_policies(frozen, begun.started_at))

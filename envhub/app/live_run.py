@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from envhub.app.settings import Settings, split_address
 from envhub.app.telemetry import traced
@@ -33,8 +32,8 @@ from envhub.rollouts.recorder import Recorder, open_recorder
 from envhub.rollouts.resume import Leftover
 from envhub.rollouts.rollout_files import folder_of_run
 from envhub.rollouts.versions import Versions
-from envhub.store.database import database_path
-from envhub.store.run_lock import run_lock
+from envhub.store.address import beside
+from envhub.store.sql_store import SqlTraceStore
 from envhub.worker import close, open_here, open_processes
 from sandboxes.choose import open_backend
 
@@ -118,11 +117,11 @@ async def open_run(
         watch = await stack.enter_async_context(watch_loop())
         job = job or recorded_job(rest)
         told = settings.platform(rest.started_at, job, sandboxes=backend is not None)
-        files = Path(f"{database_path(settings.database).absolute()}.files", rest.run_id)
+        files = beside(settings.database, ".files") / rest.run_id
         told = replace(told, snapshots=str(stack.enter_context(folder_of_run(files))))
         make_iteration = partial(_iteration, settings)
         place = await stack.enter_async_context(
-            open_processes(settings.workers, told, recorder, make_iteration)
+            open_processes(settings.workers, settings.ray, told, recorder, make_iteration)
             if settings.workers
             else open_here(told, backend, recorder, make_iteration, endpoints)
         )
@@ -162,14 +161,14 @@ async def _check(settings: Settings, job: Job | None, endpoints: Endpoints | Non
 
 
 async def _locked(
-    stack: AsyncExitStack, settings: Settings, job: Job | None, store: BrowsableStore, *, isolates: bool
+    stack: AsyncExitStack, settings: Settings, job: Job | None, store: SqlTraceStore, *, isolates: bool
 ) -> Leftover:
     """The run, new or from where it stands, which no other process may have until the stack is left."""
     if settings.resume:
-        stack.enter_context(run_lock(settings.database, RunId(settings.run_id)))
+        await stack.enter_async_context(store.hold(RunId(settings.run_id)))
         return await earlier_run(store, RunId(settings.run_id), settings.conditions, isolates=isolates)
     rest = await new_run(store, settings.run_id, settings.seed, job, settings.conditions)
-    stack.enter_context(run_lock(settings.database, rest.run_id))
+    await stack.enter_async_context(store.hold(rest.run_id))
     return rest
 
 
@@ -182,11 +181,11 @@ def _iteration(settings: Settings, pauses: Pauses) -> Iteration | None:
 def _check_feed(settings: Settings) -> None:
     """Finds what keeps the feed from listening while no run exists yet."""
     host, port = split_address(settings.feed)
-    check_address(host, port, bool(settings.feed_token))
+    check_address(host, port, settings.feed_access)
 
 
 def _feed(
     settings: Settings, queue: DeliveryQueue, manager: RolloutManager, store: BrowsableStore
 ) -> AbstractAsyncContextManager[str]:
     host, port = split_address(settings.feed)
-    return serve_feed(queue, manager, host=host, port=port, token=settings.feed_token or None, blobs=store.image)
+    return serve_feed(queue, manager, host=host, port=port, access=settings.feed_access, blobs=store.image)

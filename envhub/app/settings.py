@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from envhub.contracts.engine import EngineOptions
 from envhub.contracts.ids import TRAINED, PolicyId
 from envhub.errors import UsageError
+from envhub.feed.access import FeedAccess
 from envhub.gateway.call_rules import CallRules
 from envhub.rollouts.admission import NO_CAPS, Caps
 from envhub.rollouts.beginning import Conditions
 from envhub.rollouts.job import Job
 from envhub.rollouts.policies import PolicySettings
+from envhub.rollouts.ray_places import RayPlaces
 from envhub.rollouts.versions import Staleness
 from envhub.worker import PlatformSettings
 from sandboxes.pool.limits import PoolLimits
@@ -37,12 +39,13 @@ class Settings:
     warm_sandboxes: int = 2  # of them, kept ready of each kind that rollouts ask for
     park_sandboxes: bool = False  # of paused rollouts: their files are kept, and their places are for others
     workers: int = 0  # processes that run rollouts, each with a model of its own; 0: this one runs them
+    ray: RayPlaces | None = None  # where in a Ray cluster these processes are; None: on this machine
     modules: tuple[str, ...] = ()  # that register what rollouts name: worker processes import them
     max_running: int = 64  # rollouts that act at once,
     caps: Caps = NO_CAPS  # and of them in one environment, on one engine, for one policy
     max_groups: int = 256  # groups that have not ended; submitting waits
     feed: str = ""  # HOST:PORT to serve trainers on; "": the run's own output is the consumer
-    feed_token: str = field(default="", repr=False)
+    feed_access: FeedAccess = FeedAccess()  # to the feed: beyond loopback it takes tokens and TLS
     inexact: bool = False  # trainers may get log probabilities that are not the engine's own, or none
     call_rules: CallRules = CallRules()  # of agents at the gateway
     lease_s: float = 60.0
@@ -77,6 +80,8 @@ class Settings:
     def _check_workers(self) -> None:
         if self.workers < 0:
             raise UsageError(f"workers is {self.workers}; it must be 0 (rollouts run in this process) or more")
+        if self.ray and not self.workers:
+            raise UsageError("workers is 0, and ray says where they are; set workers to how many there shall be")
         names = ("max_running", "max_sandboxes", "max_sandboxes_per_spec", "max_sandboxes_per_environment")
         limits = {name: getattr(self, name) for name in names}
         for kind, caps in self.caps.by_kind.items():

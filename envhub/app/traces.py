@@ -1,21 +1,24 @@
 """The traces in a database file, and what they say of a run."""
 
+from pathlib import Path
+
 import anyio
 
 from envhub.contracts.ids import RunId
 from envhub.contracts.members import MemberCounts
 from envhub.errors import StoreError, UsageError
-from envhub.store.database import database_path
+from envhub.store.address import address_of
 from envhub.store.sql_store import SqlTraceStore, open_store
 
 
 async def open_traces(database: str, *, existing: bool = False, read_only: bool = False) -> SqlTraceStore:
-    """The store in that file, made where there is none unless it must exist.
+    """The store in that file or database, made where there is none unless it must exist.
 
     Raises:
-        UsageError: the file can't be one of ours, or is not there.
+        UsageError: it can't be one of ours, or is not there.
     """
-    if existing and not await anyio.Path(database_path(database)).exists():
+    address = address_of(database)
+    if existing and isinstance(address, Path) and not await anyio.Path(address).exists():
         raise UsageError(f"no database '{database}'; `envhub run` makes one, --database names another")
     try:
         return await open_store(database, read_only=read_only)

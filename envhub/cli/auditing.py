@@ -16,8 +16,9 @@ from envhub.cli.traces import existing_store
 from envhub.contracts.ids import RunId
 from envhub.engines.embedded import default_weights
 from envhub.engines.in_process.scoring import Scorer
-from envhub.monitor.audit import AuditReport, Severity
+from envhub.monitor.audit import AuditReport
 from envhub.monitor.audit import audit as audit_run
+from envhub.monitor.audit_findings import Severity
 from envhub.monitor.recompute import Recomputed, recompute
 
 COLOURS = {Severity.INFO: "dim", Severity.WARNING: "yellow", Severity.SERIOUS: "red"}

@@ -17,7 +17,7 @@ from envhub.cli.traces import existing_store
 from envhub.contracts.ids import RunId
 from envhub.contracts.store import BrowsableStore
 from envhub.monitor.verify import Verified, VerifyReport, verify_from
-from envhub.store.database import database_path
+from envhub.store.address import beside
 
 SHOWN = 20  # broken invariants
 COUNTED = ("run", "rollout", "row", "span", "turn", "sampled_token", "event")
@@ -56,7 +56,7 @@ def _show(report: VerifyReport) -> None:
 
 
 async def _verify(database: str, run_id: RunId | None, new: bool) -> VerifyReport:
-    notes = VerifiedNotes(Path(f"{database_path(database)}.verified"))
+    notes = VerifiedNotes(beside(database, ".verified"))
     async with existing_store(database) as store:
         known = await notes.read(store) if new else {}
         report, verified = await verify_from(store, known, run_id)

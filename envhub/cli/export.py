@@ -94,7 +94,8 @@ def _opened(file: Path) -> Iterator[TextIO]:
 
 async def _export_groups(store: TraceStore, run_id: RunId, file: Path) -> int:
     try:
-        from envhub.feed.codec import decode_group, encode_group
+        from envhub.feed.codec import decode_group
+        from envhub.feed.encoding import encode_group
         from envhub.trainers.parquet import GroupFile
     except ImportError as error:
         raise UsageError(f"Parquet needs '{error.name}'; `pip install envhub-rl[client,parquet]`") from error

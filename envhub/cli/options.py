@@ -65,6 +65,17 @@ Seed = Annotated[int, typer.Option(metavar="N", help="Decides tasks, environment
 MaxBatch = Annotated[
     int, typer.Option(metavar="N", help="Generations that the engine runs side by side.", rich_help_panel=MODEL)
 ]
+MaxTurns = Annotated[int, typer.Option(metavar="N", help="The most turns of one rollout.", rich_help_panel=JOB)]
+MaxCriticalSteps = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="The most critical steps of one rollout: its own actions and, of children side by side, those of the "
+        "longest.",
+        show_default="no limit",
+        rich_help_panel=JOB,
+    ),
+]
 MaxTokens = Annotated[int, typer.Option(metavar="N", help="The most tokens of one turn.", rich_help_panel=MODEL)]
 Temperature = Annotated[
     float,
@@ -96,7 +107,12 @@ Caps = Annotated[
         rich_help_panel=PLACE,
     ),
 ]
-Database = Annotated[str, typer.Option("--database", "-d", metavar="FILE", help="The SQLite file of the traces.")]
+Database = Annotated[
+    str,
+    typer.Option(
+        "--database", "-d", metavar="FILE", help="The SQLite file of the traces, or postgresql://USER@HOST/NAME."
+    ),
+]
 MaxRunning = Annotated[
     int, typer.Option(metavar="N", help="Rollouts that act at once; more wait.", rich_help_panel=PLACE)
 ]
@@ -139,15 +155,19 @@ Workers = Annotated[
 
 Host = Annotated[
     str,
-    typer.Option(
-        metavar="HOST", help="Of dashboard and gateway; the feed stays on loopback.", rich_help_panel=ADDRESSES
-    ),
+    typer.Option(metavar="HOST", help="Of dashboard and gateway.", rich_help_panel=ADDRESSES),
 ]
 DashboardPort = Annotated[
     int, typer.Option(metavar="PORT", help="Of the page; 0: any that is free.", rich_help_panel=ADDRESSES)
 ]
 GatewayPort = Annotated[
     int, typer.Option(metavar="PORT", help="For agents outside; 0: any that is free.", rich_help_panel=ADDRESSES)
+]
+FeedHost = Annotated[
+    str,
+    typer.Option(
+        metavar="HOST", help="Of the feed; beyond loopback it needs tokens and TLS.", rich_help_panel=ADDRESSES
+    ),
 ]
 FeedPort = Annotated[
     int, typer.Option(metavar="PORT", help="For trainers; 0: any that is free.", rich_help_panel=ADDRESSES)
@@ -160,6 +180,25 @@ Token = Annotated[
         help="Every caller must send it; beyond loopback there must be one.",
         show_default=False,
         rich_help_panel=ADDRESSES,
+    ),
+]
+
+ViewerToken = Annotated[
+    str,
+    typer.Option(
+        envvar="ENVHUB_VIEWER_TOKEN",
+        metavar="TOKEN",
+        help="Who sends this one may look at the dashboard, not steer the run; it needs --token beside it.",
+        show_default=False,
+        rich_help_panel=ADDRESSES,
+    ),
+]
+Tracing = Annotated[
+    bool,
+    typer.Option(
+        "--tracing",
+        help='Export every rollout to OpenTelemetry, as its OTEL_* environment variables say (extra "otel").',
+        rich_help_panel=PLACE,
     ),
 ]
 

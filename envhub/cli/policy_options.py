@@ -74,7 +74,18 @@ TrainCalls = Annotated[
 ]
 
 
-def call_rules(agent_sampling: str, train_calls: str) -> CallRules:
+KeepCalls = Annotated[
+    bool,
+    typer.Option(
+        "--keep-calls",
+        help="Record calls at the gateway as they went over the wire, without their secrets: for looking at. Each "
+        "repeats its conversation, so the database grows.",
+        rich_help_panel=MODEL,
+    ),
+]
+
+
+def call_rules(agent_sampling: str, train_calls: str, *, keep_bodies: bool = False) -> CallRules:
     """
     Raises:
         UsageError: no such setting, or no such kind of calls.
@@ -83,7 +94,7 @@ def call_rules(agent_sampling: str, train_calls: str) -> CallRules:
     for kind in kinds:
         if kind not in set(CallKind):
             raise UsageError(f"calls are never '{kind}'; choose of {', '.join(CallKind)}")
-    return CallRules(frozenset(names_in(agent_sampling)), frozenset(map(CallKind, kinds)))
+    return CallRules(frozenset(names_in(agent_sampling)), frozenset(map(CallKind, kinds)), keep_bodies)
 
 
 def names_in(text: str) -> list[str]:

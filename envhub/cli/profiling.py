@@ -7,6 +7,7 @@ from typing import Annotated
 
 import anyio
 import typer
+from rich.markup import escape
 
 from envhub.app import LOOP
 from envhub.cli import options
@@ -14,8 +15,10 @@ from envhub.cli.output import count, note, number, out, print_json, table
 from envhub.cli.traces import existing_store
 from envhub.contracts.ids import RunId
 from envhub.errors import UsageError
+from envhub.monitor.cpu_profile import CpuProfile, profile_file, read_cpu_profile
 from envhub.monitor.profile import Profile
 from envhub.monitor.profile import profile as profile_run
+from envhub.store.address import beside
 
 SHOWN = 25  # lines
 LEAST_SHARE = 0.0005
@@ -32,13 +35,17 @@ def profile(
 ) -> None:
     """Show where the time of a run's rollouts went: engine, tools, judges, children, queue; and its stragglers.
 
-    It reads what is recorded anyway, so it costs the run nothing, and may be asked while the run goes on.
+    It reads what is recorded anyway, so it costs the run nothing, and may be asked while the run goes on. Where the
+    platform's CPU time went is shown beside it once an operator had that profiled: POST /api/runs/RUN/profile.
     """
     found = anyio.run(_profile, database, RunId(run), trace, backend_options=LOOP)
+    cpu = read_cpu_profile(profile_file(beside(database, ""), RunId(run)))
     if as_json:
-        print_json(asdict(found))
+        print_json({**asdict(found), "cpu": asdict(cpu) if cpu else None})
     else:
         _show(found)
+        if cpu:
+            _show_cpu(cpu)
     if trace:
         note(f"phases are in {trace}; open it in https://ui.perfetto.dev or chrome://tracing")
 
@@ -81,3 +88,11 @@ def _show(found: Profile) -> None:
             for one in found.stragglers
         ]
         out.print(table(slow, members, right=slow[1:3]))
+
+
+def _show_cpu(cpu: CpuProfile) -> None:
+    busy = f"{number(cpu.cpu_s, 2)} s of CPU in {number(cpu.wall_s, 1)} s"
+    out.print(f"\n[bold]event loop[/]  {busy}  [dim]looking took {number(cpu.overhead_s, 3)} s[/]")
+    columns = ("who", "share", "CPU s", "mostly in")
+    rows = [(escape(line.who), f"{line.share:.1%}", number(line.cpu_s, 2), escape(line.mostly)) for line in cpu.lines]
+    out.print(table(columns, rows[:SHOWN], right=columns[1:3]))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.markup import escape
 
 from envhub.app import Settings
+from envhub.cli import ray_options
 from envhub.cli.output import facts, number, out, table
 from envhub.cli.policy_options import written
 from envhub.cli.tally import Line, Tally
@@ -14,6 +15,7 @@ from envhub.contracts.delivery import NewsKind
 from envhub.contracts.members import MemberCounts, MemberState
 from envhub.monitor.loop_lag import LoopLag
 from envhub.rollouts.policies import PolicySettings
+from envhub.store.address import shown
 
 SHOWN_FAILURES = 3
 USUAL = Settings()
@@ -31,7 +33,7 @@ class Repeated:
         """A command to type, with those options that are not as usual."""
         settings = self.settings
         values = {
-            "database": settings.database,
+            "database": shown(settings.database),
             "engine": written(PolicySettings(settings.engine, settings.engine_options)),
             "sandbox": settings.sandbox,
             "workers": str(settings.workers or ""),
@@ -39,10 +41,10 @@ class Repeated:
             "trainer": self.trainer,
         }
         told = [(name, values[name]) for name in options]
-        shown = [
+        written_out = [
             f" --{name} {shlex.quote(value)}" for name, value in told if value not in ("", getattr(USUAL, name, ""))
         ]
-        return f"{_own_name()} {verb}{''.join(shown)}"
+        return f"{_own_name()} {verb}{''.join(written_out)}"
 
     def resume(self) -> str:
         """The command that goes on with the run."""
@@ -51,7 +53,8 @@ class Repeated:
         policies = "".join(f" --policy {shlex.quote(policy)}" for policy in frozen)
         inexact = " --inexact" if self.settings.inexact else ""
         verb = f"run --resume {shlex.quote(self.settings.run_id)}{load}{policies}{inexact}"
-        return self.command(verb, "database", "engine", "sandbox", "workers", "feed", "trainer")
+        command = self.command(verb, "database", "engine", "sandbox", "workers", "feed", "trainer")
+        return f"{command}{ray_options.written(self.settings.ray)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Report:
     def as_json(self) -> dict[str, object]:
         return {
             "run_id": self.repeated.settings.run_id,
-            "database": self.repeated.settings.database,
+            "database": shown(self.repeated.settings.database),
             "environments": {name: _facts(line) for name, line in self.tally.lines.items()},
             "members": {"submitted": self.members.submitted, **{str(s): n for s, n in self.members.by_state.items()}},
             "conserved": self.members.conserved,
@@ -148,7 +151,7 @@ class Report:
 
 def show_database(settings: Settings) -> None:
     """Where a run is."""
-    out.print(f"[bold]database[/]  {escape(settings.database)} (run {escape(settings.run_id)})", soft_wrap=True)
+    out.print(f"[bold]database[/]  {escape(shown(settings.database))} (run {escape(settings.run_id)})", soft_wrap=True)
 
 
 def _facts(line: Line) -> dict[str, object]:

@@ -8,7 +8,7 @@ import anyio
 import typer
 
 from envhub.app import LOOP, Run, Settings, open_run, open_sandboxes, stored_members
-from envhub.cli import group_options, options, policy_options
+from envhub.cli import feed_options, group_options, options, policy_options, ray_options
 from envhub.cli.interrupt import interruptible
 from envhub.cli.loading import modules
 from envhub.cli.output import fail, note, print_json
@@ -17,14 +17,18 @@ from envhub.cli.report import Repeated, Report
 from envhub.cli.taking import takes
 from envhub.cli.trainer import run_trainer, trainer_command
 from envhub.contracts.ids import RunId
+from envhub.contracts.rollout import Limits
 from envhub.contracts.sandbox import SandboxBackend
 from envhub.contracts.turn import Sampling
 from envhub.errors import EnvhubError, UsageError
+from envhub.feed.access import FeedAccess
 from envhub.monitor.loop_lag import LoopWatch
 from envhub.rollouts.job import NO_ISOLATION, Job
+from envhub.store.address import shown
 
 BESIDE = f"{options.LOOPBACK}:0"  # the feed's address beside a trainer of our own; 0: any free port
 KEPT = "groups that it did not ack are kept: run --resume delivers them"
+USUAL = Limits()
 OF_THE_JOB = (
     "environment_ids",
     "groups",
@@ -34,6 +38,8 @@ OF_THE_JOB = (
     "context_strategy",
     "temperature",
     "max_tokens",
+    "max_turns",
+    "max_critical_steps",
     "seed",
     "run_id",
     "extra",
@@ -57,6 +63,8 @@ class RunOptions:
     agent: options.Agent = "tool-loop"
     judge: options.JudgeName = ""
     context_strategy: options.ContextStrategy = ""
+    max_turns: options.MaxTurns = USUAL.max_turns
+    max_critical_steps: options.MaxCriticalSteps = USUAL.max_critical_steps
     seed: options.Seed = 0
     load: options.Load = field(default_factory=list)
     engine: policy_options.Engine = "embedded"
@@ -68,6 +76,9 @@ class RunOptions:
     policies: policy_options.Policies = field(default_factory=list)
     sandbox: options.Sandbox = "auto"
     workers: options.Workers = 0
+    ray: ray_options.Ray = ""
+    worker_needs: ray_options.Needs = field(default_factory=list)
+    worker_labels: ray_options.Labels = field(default_factory=list)
     max_running: options.MaxRunning = 64
     caps: options.Caps = field(default_factory=list)
     extra: group_options.Extra = 0
@@ -83,9 +94,16 @@ class RunOptions:
     iteration_tokens: group_options.IterationTokens = None
     trainer: options.Trainer = ""
     feed: options.Feed = ""
+    feed_cert: feed_options.Certificate = ""
+    feed_key: feed_options.Key = ""
+    feed_client_ca: feed_options.ClientCa = ""
+    feed_tokens: feed_options.Tokens = ""
+    feed_proxied: feed_options.Proxied = False
     inexact: policy_options.Inexact = False
     agent_sampling: policy_options.AgentSampling = ""
     train_calls: policy_options.TrainCalls = "main,subagent"
+    keep_calls: policy_options.KeepCalls = False
+    tracing: options.Tracing = False
     database: options.Database = "envhub.db"
     run_id: options.NewRunId = ""
     resume: options.Resume = ""
@@ -108,16 +126,29 @@ class RunOptions:
             engine_options=trained.options,
             policies=policy_options.frozen_policies(self.policies),
             inexact=self.inexact,
-            call_rules=policy_options.call_rules(self.agent_sampling, self.train_calls),
+            tracing=self.tracing,
+            call_rules=policy_options.call_rules(self.agent_sampling, self.train_calls, keep_bodies=self.keep_calls),
             sandbox=self.sandbox,
             workers=self.workers,
+            ray=ray_options.places(self.ray, self.worker_needs, self.worker_labels),
             modules=modules(self.load),
             max_running=self.max_running,
             caps=options.environment_caps(self.caps),
             feed=self.feed or (BESIDE if self.trainer else ""),
+            feed_access=self._feed_access(),
             staleness=group_options.staleness(self.max_staleness, self.step_rollouts, self.mask_stale),
             iteration_tokens=self.iteration_tokens,
         )
+
+    def _feed_access(self) -> FeedAccess:
+        """Open to all on this machine where the only trainer is our own."""
+        if self.feed:
+            return feed_options.feed_access(
+                self.feed_cert, self.feed_key, self.feed_client_ca, self.feed_tokens, self.feed_proxied
+            )
+        if self.feed_cert or self.feed_key or self.feed_client_ca or self.feed_tokens or self.feed_proxied:
+            raise UsageError("certificates and tokens are for a feed that others reach; say where it is with --feed")
+        return FeedAccess()
 
     def job(self) -> Job | None:
         """None where the run that goes on has its own."""
@@ -130,6 +161,7 @@ class RunOptions:
             self.agent,
             self.judge,
             Sampling(self.temperature, self.max_tokens),
+            Limits(self.max_turns, max_critical_steps=self.max_critical_steps),
             extra=self.extra,
             min_k=self.min_k,
             refills=self.refills,
@@ -203,7 +235,7 @@ async def _reported(
             begun = replace(told, settings=replace(settings, run_id=run.id))
             watch = run.loop
             await progress.follow(run)
-            note(f"run {run.id}, in {settings.database}")
+            note(f"run {run.id}, in {shown(settings.database)}")
             if command:
                 tasks.start_soon(_train, command, run, tasks.cancel_scope, failures)
             elif run.feed_address:

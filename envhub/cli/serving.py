@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import anyio
 
 from envhub.app import LOOP, Addresses, Services, Settings, open_sandboxes, open_services, stored_members
-from envhub.cli import options, policy_options
+from envhub.cli import feed_options, options, policy_options
 from envhub.cli.interrupt import interruptible
 from envhub.cli.options import LOOPBACK
 from envhub.cli.output import facts, note, out
@@ -41,11 +41,20 @@ class ServeOptions:
     host: options.Host = LOOPBACK
     dashboard_port: options.DashboardPort = 8600
     gateway_port: options.GatewayPort = 8601
+    feed_host: options.FeedHost = LOOPBACK
     feed_port: options.FeedPort = 8602
+    feed_cert: feed_options.Certificate = ""
+    feed_key: feed_options.Key = ""
+    feed_client_ca: feed_options.ClientCa = ""
+    feed_tokens: feed_options.Tokens = ""
+    feed_proxied: feed_options.Proxied = False
     token: options.Token = ""
+    viewer_token: options.ViewerToken = ""
     inexact: policy_options.Inexact = False
     agent_sampling: policy_options.AgentSampling = ""
     train_calls: policy_options.TrainCalls = "main,subagent"
+    keep_calls: policy_options.KeepCalls = False
+    tracing: options.Tracing = False
     database: options.Database = "envhub.db"
 
     def settings(self) -> Settings:
@@ -63,12 +72,15 @@ class ServeOptions:
             engine_options=trained.options,
             policies=policy_options.frozen_policies(self.policies),
             inexact=self.inexact,
-            call_rules=policy_options.call_rules(self.agent_sampling, self.train_calls),
+            tracing=self.tracing,
+            call_rules=policy_options.call_rules(self.agent_sampling, self.train_calls, keep_bodies=self.keep_calls),
             sandbox=self.sandbox,
             max_running=self.max_running,
             caps=options.environment_caps(self.caps),
-            feed=f"{LOOPBACK}:{self.feed_port}",
-            feed_token=self.token,
+            feed=f"{self.feed_host}:{self.feed_port}",
+            feed_access=feed_options.feed_access(
+                self.feed_cert, self.feed_key, self.feed_client_ca, self.feed_tokens, self.feed_proxied, self.token
+            ),
         )
 
     def job(self) -> Job | None:
@@ -79,7 +91,7 @@ class ServeOptions:
         return Job(tuple(self.environment_ids), self.groups, self.k, self.agent, self.judge, sampling)
 
     def addresses(self) -> Addresses:
-        return Addresses(self.host, self.dashboard_port, self.gateway_port, self.token)
+        return Addresses(self.host, self.dashboard_port, self.gateway_port, self.token, self.viewer_token)
 
 
 @takes(ServeOptions)

@@ -8,6 +8,7 @@ from envhub.contracts.ids import GroupId, LeaseId, PolicyId, PolicyVersion, Roll
 from envhub.contracts.messages import JsonObject
 from envhub.contracts.outcome import Failure, Status
 from envhub.contracts.quick import quickly_made
+from envhub.contracts.raw_call import RawCall
 from envhub.contracts.rollout import GroupRequest, RolloutRequest
 from envhub.contracts.sandbox import SandboxSpec
 from envhub.contracts.score import JudgeInput, Judgement, Score
@@ -64,6 +65,16 @@ class TurnRecorded:
     at: float
     rollout_id: RolloutId
     turn: Turn
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecorded:
+    """What went over the gateway's wire for one of its turns; only where somebody asked for it to be kept."""
+
+    run_id: RunId
+    at: float
+    rollout_id: RolloutId
+    call: RawCall
 
 
 @quickly_made
@@ -280,6 +291,7 @@ Event: TypeAlias = (
     | GroupSubmitted
     | RolloutStarted
     | TurnRecorded
+    | CallRecorded
     | StepRecorded
     | SnapshotTaken
     | EpisodeRecorded

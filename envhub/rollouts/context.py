@@ -140,7 +140,8 @@ class RolloutContext:
         gateway = self._live.platform.endpoints
         if gateway is None:
             raise Fault("this run has no gateway; start it with `envhub serve`", Boundary.GATEWAY)
-        async with gateway.open(self.rollout_id, self.policy(), self.request.sampling) as endpoint:
+        live = self._live
+        async with gateway.open(live.id, self.policy(), self.request.sampling, live.record_call) as endpoint:
             yield endpoint
 
     def log(self, message: str, **fields: object) -> None:

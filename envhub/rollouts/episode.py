@@ -59,10 +59,11 @@ async def run_child(
     """Runs a rollout that another one started and waits for, on that one's purse or its judge's."""
     slot = Slot(parent.platform.slots, claim(parent.slot.claim, start.request, parent.platform))
     ancestors = (*parent.ancestors, parent.id)
-    with ended_unless_resumed(earlier, parent.platform):
+    above = parent.clock
+    with above.child(), ended_unless_resumed(earlier, parent.platform):
         async with slot.hold(Precedence.CHILD):
             limits = start.request.limits
-            clock = EpisodeClock(min(limits.deadline_s, parent.clock.left))
+            clock = EpisodeClock(min(limits.deadline_s, above.left), above)
             own = Purse(limits, purse)
             child = LiveRollout(start, parent.platform, parent.tree, ancestors, no_more, slot, clock, own, files)
             return await recorded(child, earlier, _played)
@@ -132,7 +133,7 @@ async def _played(live: LiveRollout) -> Ending:
             await live.end_processes()
             input = live.judge_input(truncated_by)
             live.record_episode(input)
-            live.clock = EpisodeClock(request.limits.deadline_s)
+            live.clock = EpisodeClock(request.limits.deadline_s, live.clock.above)
             judge = judges.get(request.judge) if request.judge else environment.judge
             ctx = RolloutContext(live, run_child, for_judge=True)
             grace = Grace(live.platform.grace_s, live)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from envhub.contracts.agent import Agent, is_equipped
 from envhub.contracts.environment import Environment
 from envhub.contracts.ids import TRAINED, EnvironmentId, PolicyId
-from envhub.contracts.judge import Judge, RewardFunction
+from envhub.contracts.judge import GroupJudge, Judge, RewardFunction
 from envhub.contracts.rollout import EnvironmentRef, FilterRef, GroupRequest, Limits, RolloutRequest
 from envhub.contracts.task import Task
 from envhub.contracts.turn import Sampling
@@ -93,8 +93,7 @@ class Job:
         for spec in [environments.get(name) for name in self.environments]:
             judged = _judged_by(judge, spec) if judge else spec
             await preflight(judged)
-            check_policies(group_judge or spec.group_judge, f"the judge of groups of '{spec.id}'", policies)
-            await _check_instance(judged, agent, policies)
+            await _check_parts(judged, agent, group_judge or spec.group_judge, policies)
 
     def requests(self, name: str, seed: int) -> list[GroupRequest]:
         """All groups of an environment and its spares: the same for the same seed, so that a run can be gone on with.
@@ -157,10 +156,13 @@ class Course:
         return next(self._left[id], None)
 
 
-async def _check_instance(spec: EnvironmentSpec, agent: Agent, policies: Collection[PolicyId]) -> None:
+async def _check_parts(
+    spec: EnvironmentSpec, agent: Agent, group_judge: GroupJudge | None, policies: Collection[PolicyId]
+) -> None:
     environment = spec.factory()
     try:
-        check_policies(environment.judge, f"the judge of '{spec.id}'", policies)
+        check_policies(environment.judge, "its judge", policies)
+        check_policies(group_judge, "the judge of its groups", policies)
         if is_equipped(agent):
             agent.equip(environment)
     except UsageError as error:

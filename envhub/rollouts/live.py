@@ -11,6 +11,7 @@ from types import TracebackType
 import anyio
 
 from envhub.contracts.events import (
+    CallRecorded,
     EpisodeRecorded,
     LogRecorded,
     RolloutContinued,
@@ -24,6 +25,7 @@ from envhub.contracts.events import (
 from envhub.contracts.ids import RolloutId
 from envhub.contracts.messages import Message
 from envhub.contracts.outcome import Failure, Outcome, Status
+from envhub.contracts.raw_call import RawCall
 from envhub.contracts.sandbox import Sandbox, SandboxSpec, Snapshot
 from envhub.contracts.sandbox_pool import SandboxLease
 from envhub.contracts.score import JudgeInput, Judgement, Score, last_response
@@ -224,6 +226,10 @@ class LiveRollout:
                 self.start.run_id, time.time(), self.id, replace(episode, messages=episode.messages[: self.given])
             )
             self.platform.recorder.emit(event)
+
+    def record_call(self, call: RawCall) -> None:
+        """Keeps what went over the gateway's wire for one of its turns."""
+        self.platform.recorder.emit(CallRecorded(self.start.run_id, time.time(), self.id, call))
 
     def log(self, message: str, fields: Mapping[str, object]) -> None:
         if self.replay is None or not self.replay.logged(message):

@@ -38,7 +38,7 @@ from envhub.contracts.rollout import GroupRequest
 from envhub.errors import UnknownName, UsageError
 from envhub.registry import agents, context_strategy, environments, group_judges, judges
 from envhub.rollouts import filters
-from envhub.rollouts.case import Case, Kept, judge_of, keep, task_of
+from envhub.rollouts.case import Case, Kept, check_policies, judge_of, keep, task_of
 from envhub.rollouts.deliveries import Outlet
 from envhub.rollouts.frontier import Frontier
 from envhub.rollouts.group import RolloutGroup
@@ -237,15 +237,16 @@ class RolloutManager:
         environments.get(rollout.environment.id)
         agents.get(rollout.agent)
         context_strategy(rollout)
+        policies = self._workers.policies
         if rollout.judge:
-            judges.get(rollout.judge)
+            check_policies(judges.get(rollout.judge), f"judge '{rollout.judge}'", policies)
         if request.group_judge:
-            group_judges.get(request.group_judge)
+            check_policies(group_judges.get(request.group_judge), f"group judge '{request.group_judge}'", policies)
         for reference in request.filters:
             filters.check(reference)
         self._versions.check(request)
-        if rollout.policy_id not in self._workers.policies:
-            raise UnknownName.of("policy", rollout.policy_id, self._workers.policies)
+        if rollout.policy_id not in policies:
+            raise UnknownName.of("policy", rollout.policy_id, policies)
 
     async def _refusal(self, group: ClosedGroup) -> str:
         return "short" if len(group.members) < group.request.min_k else await filters.refusal(group)

@@ -1,6 +1,6 @@
 """Platform: what the rollouts of one worker share."""
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ from envhub.contracts.context import Endpoint
 from envhub.contracts.engine import Model
 from envhub.contracts.ids import PolicyId, PolicyVersion, RolloutId
 from envhub.contracts.policy import Policy, PolicyFactory
+from envhub.contracts.raw_call import RawCall
 from envhub.contracts.sandbox_pool import SandboxPool
 from envhub.contracts.turn import Sampling
 from envhub.environments.pool import EnvironmentPool
@@ -51,8 +52,11 @@ class MessagePolicy:
 class Endpoints(Protocol):
     """The gateway, as rollouts see it."""
 
-    def open(self, rollout_id: RolloutId, policy: Policy, sampling: Sampling) -> AbstractAsyncContextManager[Endpoint]:
-        """A URL and key whose calls are `policy.act`; revoked at the end. Calls may only shorten `sampling`."""
+    def open(
+        self, rollout_id: RolloutId, policy: Policy, sampling: Sampling, record: Callable[[RawCall], None]
+    ) -> AbstractAsyncContextManager[Endpoint]:
+        """A URL and key whose calls are `policy.act`; revoked at the end. Calls may only shorten `sampling`. `record`
+        gets them as they were written, where the gateway is to keep that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,9 +39,12 @@ class Post(Protocol):
     def kill(self) -> None:
         """Ends it, if it has not ended yet; who reads its stream finds out."""
 
+    async def leave(self) -> None:
+        """Returns once the process runs no more: it is killed, unless it has ended by itself within LAST_BREATH_S."""
+
     @property
     def end(self) -> str:
-        """How it ended, once it has."""
+        """How it ended, once it was left."""
 
 
 class Posts(Protocol):
@@ -52,12 +54,12 @@ class Posts(Protocol):
     def path(self) -> list[str]:
         """Where Python finds this manager's modules there."""
 
-    def open(self, index: int) -> AbstractAsyncContextManager[Post]:
-        """A process, as worker `index`, that waits for its first message. On the way out it is killed, unless it has
-        ended by then, and it is over only once it runs no more.
+    async def hire(self, index: int) -> Post:
+        """A process that waits for its first message, as worker `index`. Leave it.
 
         Raises:
             UsageError: it can't be had there.
+            WorkersLost: it dies and dies before it can be had.
         """
 
 
@@ -80,6 +82,12 @@ class LocalPost:
         with suppress(ProcessLookupError):
             self.process.kill()
 
+    async def leave(self) -> None:
+        with anyio.move_on_after(LAST_BREATH_S):
+            await self.process.wait()  # so that it can say how it came to this
+        self.kill()
+        await self.process.wait()
+
     @property
     def end(self) -> str:
         return end_of(self.process.returncode or 0)
@@ -92,8 +100,7 @@ class LocalPosts:
     def path(self) -> list[str]:
         return list(sys.path)
 
-    @asynccontextmanager
-    async def open(self, index: int) -> AsyncIterator[LocalPost]:
+    async def hire(self, index: int) -> LocalPost:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await anyio.open_process(
@@ -104,16 +111,7 @@ class LocalPosts:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C is for the manager, who ends its workers in order
             )
-        try:
-            async with await UNIXSocketStream.from_socket(ours) as stream:
-                yield LocalPost(process, stream)
-        finally:
-            with anyio.CancelScope(shield=True):
-                with anyio.move_on_after(LAST_BREATH_S):
-                    await process.wait()  # so that it can say how it came to this
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+        return LocalPost(process, await UNIXSocketStream.from_socket(ours))
 
 
 def end_of(code: int) -> str:

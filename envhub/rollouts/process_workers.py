@@ -24,8 +24,9 @@ from envhub.registry import environments
 from envhub.rollouts import wire
 from envhub.rollouts.admission import Claim
 from envhub.rollouts.case import Case
+from envhub.rollouts.loads import Loads
 from envhub.rollouts.pause import OPERATOR, Pauses
-from envhub.rollouts.posts import LocalPosts, Posts
+from envhub.rollouts.posts import LocalPosts, Post, Posts
 from envhub.rollouts.recorder import Recorder
 from envhub.rollouts.replay import Records
 from envhub.rollouts.steering import Join, Leave, Load, Order
@@ -72,6 +73,8 @@ class ProcessWorkers:
         self._versions: dict[PolicyId, PolicyVersion] = {}  # the newest that were announced
         self._standing: dict[tuple[str, str], tuple[PolicyId, Order]] = {}  # orders that new processes get as well
         self._processes: dict[int, WorkerProcess] = {}  # by index
+        self._hiring: dict[int, anyio.CancelScope] = {}  # by index
+        self._loads: Loads[WorkerProcess] = Loads()  # tries of those that take some
         self._changed = anyio.Event()
         self._closing = anyio.Event()
         self._kept = crew.size
@@ -80,6 +83,11 @@ class ProcessWorkers:
     def pids(self) -> list[int]:
         """Of the processes that take tries."""
         return [worker.post.pid for worker in self._open]
+
+    @property
+    def names(self) -> list[str]:
+        """Which processes take tries, and where, in words."""
+        return [worker.post.name for worker in self._open]
 
     async def run(
         self,
@@ -92,9 +100,13 @@ class ProcessWorkers:
         while True:
             worker = await self._free(start, earlier)
             given = worker.begin(start, tries_again, earlier, standing, case)
-            await worker.over(given)
+            self._loads.change(worker, len(worker.tries))
+            try:
+                await worker.over(given)
+            finally:
+                self._loads.change(worker, len(worker.tries))
             if given.unable:
-                raise UsageError(given.unable)
+                raise UsageError(f"{worker.post.name} {given.unable}")
             if given.outcome is not None:
                 return given.outcome
             earlier = given.records  # its process died
@@ -181,14 +193,17 @@ class ProcessWorkers:
     async def _keep(self, index: int) -> None:
         unopened = barren = 0  # deaths in a row
         while not self._closing.is_set():
-            worker = await self._live(index)
+            post = await self._hired(index)
+            if post is None:
+                return
+            worker = await self._live(index, post)
             if self._closing.is_set():
                 return
             self.deaths += 1
             unopened = 0 if worker.opened else unopened + 1
             barren = 0 if worker.finished else barren + 1
             if worker.refused:
-                raise UsageError(f"{worker.post.name}: {worker.refused}")
+                raise UsageError(f"{worker.post.name} {worker.refused}")
             if unopened == MAX_UNOPENED or barren == MAX_BARREN:
                 raise lost(worker, barren)
             logger.warning("%s %s; its rollouts go on elsewhere", worker.post.name, worker.post.end)
@@ -198,6 +213,8 @@ class ProcessWorkers:
     async def close(self) -> None:
         """Ends all processes, once they have closed what they hold."""
         self._closing.set()
+        for hiring in self._hiring.values():
+            hiring.cancel()
         self.tell(wire.Stop())
         with anyio.move_on_after(CLOSE_S):
             while self._kept:
@@ -206,10 +223,20 @@ class ProcessWorkers:
             logger.warning("%s did not close within %g s and is killed", worker.post.name, CLOSE_S)
             worker.post.kill()
 
-    async def _live(self, index: int) -> WorkerProcess:
+    async def _hired(self, index: int) -> Post | None:
+        """A process; None where it is closing time before one can be had."""
+        with anyio.CancelScope() as hiring:
+            self._hiring[index] = hiring
+            try:
+                return await self._posts.hire(index)
+            finally:
+                del self._hiring[index]
+        return None
+
+    async def _live(self, index: int, post: Post) -> WorkerProcess:
         """The life of one process."""
         crew = self._crew
-        async with open_worker(index, self._posts, self._recorder) as (worker, link), aclosing(link.messages()) as messages:
+        async with open_worker(index, post, self._recorder) as (worker, link), aclosing(link.messages()) as messages:
             link.send(wire.Open(crew.factory, crew.settings, index, crew.size, self._posts.path))
             for (scope, by), mode in self._pauses.in_force.items():
                 link.send(wire.Pause(scope, mode, by))
@@ -224,6 +251,7 @@ class ProcessWorkers:
                     tasks.cancel_scope.cancel()
             finally:
                 del self._processes[index]
+                self._loads.remove(worker)
                 self._notify()
         return worker
 
@@ -232,6 +260,7 @@ class ProcessWorkers:
         for policy_id, order in self._standing.values():
             worker.send_order(policy_id, order, first=False)
         self.servers = self.servers or worker.servers
+        self._loads.add(worker)
         self._notify()
 
     async def _free(self, start: RolloutStarted, earlier: Records | None) -> WorkerProcess:
@@ -246,9 +275,16 @@ class ProcessWorkers:
     async def _worker_for(self, start: RolloutStarted) -> WorkerProcess:
         """The one with the least to do, of those that have a place for its environment."""
         places = environments.get(start.request.environment.id).max_live or self._crew.size
-        while not (able := [worker for worker in self._open if worker.index < places]):
+        while (worker := self._least_of(places)) is None:
             await self._changed.wait()
-        return min(able, key=lambda worker: len(worker.tries))
+        return worker
+
+    def _least_of(self, places: int) -> WorkerProcess | None:
+        """Of the first so many."""
+        if places >= self._crew.size:
+            return self._loads.least()
+        able = [worker for worker in self._open if worker.index < places]
+        return min(able, key=lambda worker: len(worker.tries), default=None)
 
     @property
     def _open(self) -> list[WorkerProcess]:
@@ -301,9 +337,9 @@ def _nobody(message: wire.ToWorker) -> None:
 def lost(worker: WorkerProcess, deaths: int) -> WorkersLost:
     """Why it is given up."""
     return WorkersLost(
-        f"{deaths} worker processes in a row died before they had finished anything, the last one, {worker.post.name}, "
-        f"{worker.post.end}; what "
-        "they wrote to stderr may say why. Where memory ran out, run fewer of them, or fewer rollouts at once"
+        f"{deaths} worker processes in a row died before they had finished anything; the last one, {worker.post.name}, "
+        f"{worker.post.end}. What they wrote to stderr may say why. Where memory ran out, run fewer of them, or fewer "
+        "rollouts at once"
     )
 
 

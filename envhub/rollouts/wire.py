@@ -239,7 +239,7 @@ def release() -> str:
 async def open_link(
     stream: ByteStream, decoder: msgspec.msgpack.Decoder[list[Received]]
 ) -> AsyncIterator[Link[Received]]:
-    """The link over that stream, which writes meanwhile; on the way out it writes what is left, and closes the stream."""
+    """The link over that stream, which writes meanwhile; on the way out it writes what is left and closes it."""
     async with stream:
         link = Link(stream, decoder)
         writing = anyio.CancelScope(shield=True)  # a message that was begun is written to its end

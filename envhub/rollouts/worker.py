@@ -1,7 +1,7 @@
 """A worker process: runs the tries that its manager sends, and reports every event of theirs.
 
-`python -m envhub.rollouts.worker FD PARENT` is one, whose manager is at the other end of that socket. It ends with its
-manager, however that ends.
+`python -m envhub.rollouts.worker FD PARENT RELEASE` is one, whose manager, of that release of envhub, is at the other
+end of that socket. It ends with the process that started it, however that ends.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from typing import TypeAlias
 
 import anyio
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, UNIXSocketStream
 
 from envhub.contracts.events import Event, RolloutStarted
 from envhub.contracts.ids import PolicyId, RolloutId
@@ -127,7 +127,7 @@ class Worker:
         try:
             check_known(start, message.case)
         except UsageError as error:
-            self._link.send(wire.Unable(start.rollout_id, f"a worker process can't run it: {error}"))
+            self._link.send(wire.Unable(start.rollout_id, f"can't run it: {error}"))
             return
         scope = self._tries[start.rollout_id] = anyio.CancelScope()
         self._tasks.start_soon(self._run, start, message, scope)
@@ -213,19 +213,23 @@ def opened(told: wire.Open, outbox: Outbox) -> AbstractAsyncContextManager[Platf
     Raises:
         UsageError: its factory can't be imported here.
     """
-    sys.path[:] = told.path
+    sys.path[:] = [*told.path, *(own for own in sys.path if own not in told.path)]
     module, _, name = told.factory.partition(":")
     try:
         with boundary(Boundary.OPERATOR):
             make: PlatformFactory = getattr(importlib.import_module(module), name)
     except Fault as fault:
-        raise UsageError(f"a worker process can't import '{told.factory}': {fault}") from fault
+        raise UsageError(f"can't import '{told.factory}': {fault}") from fault
     return make(told.settings, Share(told.index, told.of), outbox)
 
 
-async def main(fd: int) -> None:
-    async with wire.open_link(socket.socket(fileno=fd), wire.FROM_MANAGER) as link:
-        await work(link)
+async def main(fd: int, wanted: str) -> None:
+    stream = await UNIXSocketStream.from_socket(socket.socket(fileno=fd))
+    async with wire.open_link(stream, wire.FROM_MANAGER) as link:
+        if (ours := wire.release()) != wanted:  # before a message is read: they may differ
+            link.send(wire.Refused(f"has envhub {ours} and its manager {wanted}; install the same in both places"))
+        else:
+            await work(link)
 
 
 def die_with(parent: int) -> None:
@@ -238,4 +242,4 @@ def die_with(parent: int) -> None:
 
 if __name__ == "__main__":
     die_with(int(sys.argv[2]))
-    anyio.run(main, int(sys.argv[1]), backend_options={"use_uvloop": find_spec("uvloop") is not None})
+    anyio.run(main, int(sys.argv[1]), sys.argv[3], backend_options={"use_uvloop": find_spec("uvloop") is not None})

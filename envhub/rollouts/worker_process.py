@@ -19,7 +19,7 @@ from envhub.rollouts import wire
 from envhub.rollouts.admission import Claim
 from envhub.rollouts.case import Case
 from envhub.rollouts.journal import Journal
-from envhub.rollouts.posts import Post, Posts
+from envhub.rollouts.posts import Post
 from envhub.rollouts.recorder import Recorder
 from envhub.rollouts.replay import ENDED_EARLY, Records, way_of
 from envhub.rollouts.steering import Order
@@ -210,15 +210,17 @@ class WorkerProcess:
 
 @asynccontextmanager
 async def open_worker(
-    index: int, posts: Posts, recorder: Recorder
+    index: int, post: Post, recorder: Recorder
 ) -> AsyncIterator[tuple[WorkerProcess, wire.Link[wire.ToManager]]]:
-    """A worker that waits for its first message. On the way out its process is killed, unless it has ended by then, and
-    only after that its tries are over: nobody else may go on with them before."""
+    """A worker that waits for its first message. On the way out its post is left, and only after that its tries are
+    over: nobody else may go on with them before."""
     worker: WorkerProcess | None = None
     try:
-        async with posts.open(index) as post, wire.open_link(post.stream, wire.FROM_WORKER) as link:
+        async with wire.open_link(post.stream, wire.FROM_WORKER) as link:
             worker = WorkerProcess(index, post, link, recorder)
             yield worker, link
     finally:
+        with anyio.CancelScope(shield=True):
+            await post.leave()
         if worker is not None:
             worker.lose()

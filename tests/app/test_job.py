@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from envhub.contracts.ids import EnvironmentId
+from envhub.contracts.ids import TRAINED, EnvironmentId, PolicyId
 from envhub.contracts.rollout import FilterRef
 from envhub.errors import UsageError
 from envhub.registry import environments
@@ -104,6 +104,8 @@ def test_a_job_that_cannot_work_is_refused(changes: dict[str, object], message: 
         (Job(("envhub/arithmetic-v1",)), "did you mean envhub/arithmetic-v0"),
         (Job(NAMES, agent="external"), "agent 'external' waits for programs that open rollouts themselves"),
         (Job(NAMES, judge="number"), "judge 'number' needs a number"),
+        (Job(NAMES, judge="rubric"), "its judge asks policy 'judge', which this run does not have"),
+        (Job(NAMES, group_judge="pairwise"), "the judge of its groups asks policy 'judge'"),
     ],
 )
 async def test_what_cannot_start_is_found_by_a_check(job: Job, message: str):
@@ -115,3 +117,4 @@ async def test_what_cannot_start_is_found_by_a_check(job: Job, message: str):
 async def test_a_check_finds_nothing_wrong_with_our_own():
     await Job(NAMES).check()
     await Job(NAMES[:1], judge="exact").check()
+    await Job(NAMES, judge="rubric", group_judge="pairwise").check((TRAINED, PolicyId("judge")))

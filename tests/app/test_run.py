@@ -11,6 +11,7 @@ from envhub.contracts.members import MemberState
 from envhub.contracts.outcome import Status
 from envhub.contracts.score import JudgeInput
 from envhub.errors import UnknownName, UsageError
+from envhub.feed.access import FeedAccess, Role, ServerTls
 from envhub.registry import environments
 from envhub.rollouts.admission import Caps
 from judges import number
@@ -139,8 +140,9 @@ async def test_a_cap_that_would_hold_nobody_back_is_refused(database: str, caps:
         await envhub.play(envhub.Job((ARITHMETIC,)), Settings(engine="scripted", database=database, caps=caps))
 
 
-def test_settings_keep_the_token_to_themselves():
-    assert "secret" not in repr(Settings(feed_token="secret"))
+def test_settings_keep_tokens_and_keys_to_themselves():
+    tls = ServerTls(b"certificate", b"secret key")
+    assert "secret" not in repr(Settings(feed_access=FeedAccess({"secret": Role.TRAINER}, tls)))
 
 
 @pytest.mark.anyio

@@ -1,5 +1,6 @@
 """Runs over worker processes, as a program starts them."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from envhub.contracts.turn import Sampling
 from envhub.errors import UsageError
 from envhub.registry import environments
 from envhub.rollouts.job import Job
+from envhub.rollouts.ray_places import RayPlaces
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +38,15 @@ async def test_what_cannot_be_opened_in_a_worker_leaves_no_run(tmp_path: Path):
         await play(Job(("envhub/arithmetic-v0",)), settings)
     result = await play(Job(("envhub/arithmetic-v0",)), Settings(settings.database, "mine", engine="scripted"))
     assert result.members.drained
+
+
+async def test_a_cluster_that_needs_ray_says_so_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "envhub.rollouts.ray_workers", raising=False)
+    monkeypatch.delitem(sys.modules, "envhub.rollouts.ray_relay", raising=False)
+    settings = Settings(str(tmp_path / "run.db"), engine="scripted", workers=1, ray=RayPlaces("auto"))
+    with pytest.raises(UsageError, match=r"need the package 'ray'; install envhub-rl\[ray\]"):
+        await play(Job(("envhub/arithmetic-v0",)), settings)
 
 
 class Gateway:

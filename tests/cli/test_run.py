@@ -83,6 +83,18 @@ def test_children_are_counted_apart(envhub: Command):
     assert line["outcomes"] == {"completed": 2}
 
 
+@pytest.mark.parametrize(
+    ("limits", "reason", "turns"),
+    [((), "turns", 16), (("--max-turns", "3"), "turns", 3), (("--max-critical-steps", "2"), "budget", 2)],
+)
+def test_a_rollout_ends_at_the_limits_that_it_was_given(
+    envhub: Command, limits: tuple[str, ...], reason: str, turns: int
+):
+    assert envhub("run", "test/endless-v0", "--load", WORLDS, "--engine", "scripted", "--k", "1", *limits).code == 0
+    (rollout,) = envhub("trace", "list", "--json").json["rollouts"]
+    assert (rollout["truncated_by"], rollout["turns"]) == (reason, turns)
+
+
 def test_environments_that_need_a_sandbox_are_skipped_with_one_line(envhub: Command, without_isolation: None):
     answer = envhub("run", *ARITHMETIC, "envhub/calculator-v0", "--json")
     assert answer.code == 0

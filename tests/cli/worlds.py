@@ -7,7 +7,7 @@ from dataclasses import replace
 import anyio
 
 import envhub
-from envhub import Action, EnvironmentRef, JudgeInput, Observation, StepResult, Task
+from envhub import Action, EnvironmentRef, JudgeInput, Message, Observation, StepResult, Task
 from envhub.contracts.engine import EngineOptions, Model
 from envhub.contracts.ids import EnvironmentId
 from envhub.engines import scripted
@@ -40,6 +40,16 @@ class Family(envhub.Environment):
         return StepResult(reward=1.0, terminated=True)
 
 
+class Endless(envhub.Environment):
+    """Goes on as long as anybody acts."""
+
+    async def reset(self, task: Task, *, seed: int, ctx: envhub.Context) -> Observation:
+        return Observation(task.prompt)
+
+    async def step(self, action: Action) -> StepResult:
+        return StepResult(Observation((Message.user("go on"),)))
+
+
 def sluggish(options: EngineOptions) -> Model:
     """Takes a while to load, and says when it begins."""
     sys.stderr.write("loading\n")
@@ -61,6 +71,7 @@ def undecided(input: JudgeInput) -> float:
 engines.register("sluggish", sluggish)
 envhub.environment("test/slow-v0", tasks=SUMS)(Slow)
 envhub.environment("test/family-v0", tasks=SUMS)(Family)
+envhub.environment("test/endless-v0", tasks=SUMS)(Endless)
 
 
 @envhub.environment("test/fastidious-v0", tasks=SUMS)

@@ -12,13 +12,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envhub.contracts.judge import is_group_judge, is_judge
+from envhub.contracts.ids import PolicyId
+from envhub.contracts.judge import is_group_judge, is_judge, policies_of
 from envhub.contracts.messages import Message
 from envhub.contracts.score import JudgeInput, Score
 from envhub.contracts.task import Task
 from envhub.errors import JudgeFault, UsageError
 from envhub.testing.judge_suite import JudgeSuite, answered, scored
-from judges import PerTurn, component, exact, gate, linear, number, own, returned, steps
+from judges import (
+    AgentJudge,
+    Bench,
+    Pairwise,
+    PerTurn,
+    RubricJudge,
+    component,
+    exact,
+    gate,
+    linear,
+    number,
+    own,
+    returned,
+    steps,
+)
 from judges.reward import Reward, RewardGroupJudge, RewardJudge
 
 SEVEN = Task.ask("What is 3 + 4?", 7)
@@ -284,6 +299,17 @@ def test_what_the_components_are_decides_what_the_whole_is():
     assert is_group_judge(group) and not is_judge(group) and not is_group_judge(judge)
     with pytest.raises(UsageError, match="make 'slow' the environment's judge"):
         _ = judge + group
+
+
+def test_the_whole_asks_the_policies_that_its_parts_ask():
+    strict = RubricJudge(bench=Bench(PolicyId("strict")))
+    assert policies_of(correct) == frozenset()
+    assert policies_of(gate(correct) * component("rubric", RubricJudge()) + component("strict", strict)) == {
+        "judge",
+        "strict",
+    }
+    assert policies_of(component("own", own) + component("pairs", Pairwise())) == {"judge"}
+    assert policies_of(AgentJudge("envhub/arithmetic-v0")) == {"judge"}
 
 
 @pytest.mark.anyio

@@ -31,7 +31,8 @@ from envhub.rollouts.group import RolloutGroup
 from envhub.rollouts.manager import Origin, open_manager
 from envhub.rollouts.pause import Pauses
 from envhub.rollouts.platform import Platform, ServedPolicy
-from envhub.rollouts.process_workers import Crew, ProcessWorkers, SharedPauses, open_process_workers
+from envhub.rollouts.posts import Posts
+from envhub.rollouts.process_workers import HERE, Crew, ProcessWorkers, SharedPauses, open_process_workers
 from envhub.rollouts.recorder import Recording, open_recorder
 from envhub.rollouts.share import WHOLE, Share
 from envhub.rollouts.versions import Versions
@@ -96,8 +97,10 @@ async def open_crew_run(
     store: TraceStore | None = None,
     factory: str = FACTORY,
     settings: bytes = b"",
+    posts: Posts = HERE,
 ) -> AsyncIterator[CrewRun]:
-    """A run over so many worker processes; over none, in this one. `settings` are for another factory than ours."""
+    """A run over so many worker processes, at those posts; over none, in this one. `settings` are for another factory
+    than ours."""
     store = store or MemoryTraceStore()
     id = RunId("test")
     settings = settings or f"{latency_s} {max_running}".encode()
@@ -107,7 +110,7 @@ async def open_crew_run(
         workers: LocalWorker | ProcessWorkers
         if processes:
             crew = Crew(processes, factory, settings, [TRAINED, PolicyId("frozen")], hang_s)
-            workers = await stack.enter_async_context(open_process_workers(crew, recorder, SharedPauses()))
+            workers = await stack.enter_async_context(open_process_workers(crew, recorder, SharedPauses(), posts))
         else:
             platform = await stack.enter_async_context(scripted_platform(settings, WHOLE, recorder))
             workers = LocalWorker(platform)

@@ -123,7 +123,7 @@ class Late(Judged):
     """Member 1 does not get there."""
 
     async def reset(self, task: Task, *, seed: int, ctx: Context) -> Observation:
-        if "-1-" in ctx.rollout_id:
+        if ctx.rollout_id.split("-")[-2] == "1":
             await anyio.sleep_forever()
         return await super().reset(task, seed=seed, ctx=ctx)
 

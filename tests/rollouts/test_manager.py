@@ -25,6 +25,7 @@ from envhub.registry import environments
 from envhub.rollouts.journal import Journal
 from envhub.store import codec
 from envhub.store.memory_store import MemoryTraceStore
+from envhub.testing import virtual_time
 from envhub.testing.fake_sandbox import FakeBackend
 from envhub.testing.runs import ScriptedRun, open_scripted_run, request
 from sandboxes.pool.limits import PoolLimits
@@ -81,12 +82,25 @@ async def test_a_task_that_holds_no_data_is_refused_before_it_is_submitted() -> 
         assert (await run.members()).submitted == 0
 
 
-async def test_waiting_for_a_sandbox_is_not_the_episodes_time() -> None:
-    async with open_pool(FakeBackend(), PoolLimits(1)) as pool, open_scripted_run(step, sandboxes=pool) as run:
-        task = branching_task((), sandbox=True)
-        task = replace(task, metadata={**task.metadata, "work_s": 0.25})
-        group = request("test/branching-v0", k=4, limits=Limits(deadline_s=0.8))
-        outcomes = await run.play(replace(group, rollout=replace(group.rollout, task=task)))
+async def test_a_judge_without_its_policy_is_refused_before_it_is_submitted() -> None:
+    async with open_scripted_run(step) as run:
+        good = request("test/walk-v0")
+        with pytest.raises(UsageError, match="judge 'rubric' asks policy 'judge', which this run does not have"):
+            await run.manager.start(replace(good, rollout=replace(good.rollout, judge="rubric")))
+        with pytest.raises(UsageError, match="group judge 'pairwise' asks policy 'judge'"):
+            await run.manager.start(replace(good, group_judge="pairwise"))
+        assert (await run.members()).submitted == 0
+
+
+def test_waiting_for_a_sandbox_is_not_the_episodes_time() -> None:
+    async def play() -> list[Outcome]:
+        async with open_pool(FakeBackend(), PoolLimits(1)) as pool, open_scripted_run(step, sandboxes=pool) as run:
+            task = branching_task((), sandbox=True)
+            task = replace(task, metadata={**task.metadata, "work_s": 25})
+            group = request("test/branching-v0", k=4, limits=Limits(deadline_s=80))
+            return list(await run.play(replace(group, rollout=replace(group.rollout, task=task))))
+
+    outcomes = virtual_time.run(play)
     assert [outcome.status for outcome in outcomes] == [Status.COMPLETED] * 4
 
 
@@ -154,12 +168,15 @@ async def test_a_retryable_failure_is_tried_again_and_both_tries_are_kept() -> N
     assert [event.requeued for event in ended] == [True, False]
 
 
-async def test_an_example_in_the_prompt_is_nobodys_answer() -> None:
+def test_an_example_in_the_prompt_is_nobodys_answer() -> None:
     tasks = environments.get("envhub/arithmetic-v0").load_tasks()
     same = next(number for number, task in enumerate(tasks) if task.answer == 5)  # like the example's
-    async with open_scripted_run(step, latency_s=5) as run:
-        group = request("envhub/arithmetic-v0", task=same, limits=Limits(deadline_s=0.1))
-        outcome = await only(run, group)
+
+    async def play() -> Outcome:
+        async with open_scripted_run(step, latency_s=100) as run:
+            return await only(run, request("envhub/arithmetic-v0", task=same, limits=Limits(deadline_s=10)))
+
+    outcome = virtual_time.run(play)
     assert outcome.truncated_by == "deadline"
     assert outcome.response == ""
     assert outcome.reward == 0.0

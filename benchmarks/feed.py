@@ -15,7 +15,8 @@ from benchmarks.feed_parts import records, wire
 from benchmarks.feed_parts.groups import group_of
 from benchmarks.feed_parts.measure import Figure
 from envhub.app import LOOP
-from envhub.feed.codec import decode_group, encode_group
+from envhub.feed.codec import decode_group
+from envhub.feed.encoding import encode_group
 
 QUICK = {"rounds": 20, "long": 16, "short": 300, "crowd": 256}
 WHOLE = {"rounds": 200, "long": 64, "short": 2_000, "crowd": 1_024}

@@ -1,7 +1,7 @@
 """Where rollouts run, put together from plain settings: this process, or worker processes."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -28,6 +28,7 @@ from envhub.rollouts.pause import Pauses
 from envhub.rollouts.platform import Endpoints, MessagePolicy, Platform, ServedPolicy
 from envhub.rollouts.policies import PolicySettings, open_policies
 from envhub.rollouts.process_workers import Crew, SharedPauses, open_process_workers
+from envhub.rollouts.ray_places import RayPlaces
 from envhub.rollouts.recorder import Recorder, Recording
 from envhub.rollouts.share import WHOLE, Share
 from envhub.rollouts.worker import WAY_OUT
@@ -67,6 +68,7 @@ class Workplace:
     workers: Workers
     iteration: Iteration | None
     model: Model | None  # of the policy under training; None: it has none, or worker processes have their own
+    platform: Platform | None = None  # None: each worker process has its own
 
 
 MakeIteration: TypeAlias = Callable[[Pauses], Iteration | None]
@@ -92,14 +94,19 @@ async def open_here(
         open_platform(settings, policies, backend, recorder, pauses, iteration, endpoints) as platform,
     ):
         acting = policies[TRAINED]
-        yield Workplace(LocalWorker(platform), iteration, acting.model if isinstance(acting, ServedPolicy) else None)
+        model = acting.model if isinstance(acting, ServedPolicy) else None
+        yield Workplace(LocalWorker(platform), iteration, model, platform)
 
 
 @asynccontextmanager
 async def open_processes(
-    size: int, settings: PlatformSettings, recorder: Recorder, make_iteration: MakeIteration
+    size: int,
+    places: RayPlaces | None,
+    settings: PlatformSettings,
+    recorder: Recorder,
+    make_iteration: MakeIteration,
 ) -> AsyncIterator[Workplace]:
-    """So many worker processes.
+    """So many worker processes, in those places or on this machine.
 
     Raises:
         UsageError: they can't be opened like that.
@@ -109,8 +116,19 @@ async def open_processes(
     if iteration:
         recorder.listen(partial(_count, iteration))
     crew = Crew(size, MAIN, msgspec.msgpack.encode(settings), settings.policies.keys())
-    async with open_process_workers(crew, recorder, pauses) as workers:
+    opening = _on_ray(places, crew, recorder, pauses) if places else open_process_workers(crew, recorder, pauses)
+    async with opening as workers:
         yield Workplace(workers, iteration, None)
+
+
+def _on_ray(
+    places: RayPlaces, crew: Crew, recorder: Recorder, pauses: SharedPauses
+) -> AbstractAsyncContextManager[Workers]:
+    try:
+        from envhub.rollouts.ray_workers import open_ray_workers
+    except ModuleNotFoundError as error:
+        raise UsageError(f"workers on Ray need the package '{error.name}'; install envhub-rl[ray]") from error
+    return open_ray_workers(places, crew, recorder, pauses)
 
 
 def _count(iteration: Iteration, event: Event) -> None:
@@ -215,7 +233,7 @@ def _import(modules: Sequence[str]) -> None:
             with boundary(Boundary.OPERATOR):
                 import_module(name)
         except Fault as fault:
-            raise UsageError(f"a worker process can't import '{name}': {fault}") from fault
+            raise UsageError(f"can't import '{name}': {fault}") from fault
 
 
 def _check_known(names: Sequence[str]) -> None:
@@ -223,4 +241,4 @@ def _check_known(names: Sequence[str]) -> None:
         try:
             environments.get(name)
         except UsageError as error:
-            raise UsageError(f"a worker process has {error}; {WAY_OUT}") from error
+            raise UsageError(f"has {error}; {WAY_OUT}") from error

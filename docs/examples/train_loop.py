@@ -77,8 +77,10 @@ class Trainer:
             self._load()
 
     def train(self, groups: Sequence[TrainerGroup], newest: PolicyVersion) -> dict[str, float]:
-        """Takes a step on eq. 1; what it found before it."""
+        """Takes a step on eq. 1; what it found before it: nothing where no token of them trains, and no step is taken."""
         batch = TokenBatch.of(groups)
+        if not batch.trainable.any():
+            return {}
         new_logprobs = np.zeros_like(batch.logprobs)
         places = padded(batch)
         for start in range(0, len(places), self._rows):
@@ -141,7 +143,7 @@ def learn(
     lost = sum(map(state.members.of, LOST)) // options.k  # others make up for these groups
     waiting = submitted - lost - len(feed.cursor)
     requests = job_of(options, lost).requests(options.environment, seed=0)[submitted:]
-    places = max(0, (1 + options.ahead) * options.prompts - waiting)
+    places = (1 + options.ahead) * options.prompts - waiting  # below 0 where a kill has undone steps
     room = portal.call(begin_supply, run, tasks, requests, places)
 
     log = Log(options.folder / "steps.jsonl", trainer.step)
@@ -151,13 +153,18 @@ def learn(
         clock.lap("waited_s")
         found = trainer.train([lease.group for lease in step], version)
         clock.lap("train_s")
-        version = publish(trainer, version, feed, run, portal)
+        if found:
+            version = publish(trainer, version, feed, run, portal)
         for lease in step:
             lease.trained()
             portal.call(room.release)
         clock.lap("update_s")
-        numbers = {"step": trainer.step, "version": version, **found, **clock.laps}
-        log.write(numbers, [lease.group.number for lease in step])  # before a checkpoint that has the step
+        numbers = [lease.group.number for lease in step]
+        if not found:
+            print(f"no step on groups {numbers}: none of their tokens trains", flush=True)
+            continue
+        # Before a checkpoint that has the step.
+        log.write({"step": trainer.step, "version": version, **found, **clock.laps}, numbers)
         if trainer.step % options.save_every == 0:
             trainer.save(feed.cursor)
             feed.ack_trained()
@@ -239,14 +246,16 @@ async def open_platform(options: argparse.Namespace) -> AsyncIterator[tuple[Run,
 
 
 async def begin_supply(run: Run, tasks: TaskGroup, requests: Sequence[GroupRequest], places: int) -> anyio.Semaphore:
-    """To be released for each group that was trained on; so many may be under way at first."""
-    room = anyio.Semaphore(places)
-    tasks.start_soon(supply, run, requests, room)
+    """To be released for each group that was trained on; so many may start at first. Below 0: as many groups are under
+    way beyond what may be, and are trained on before another one starts, lest it be as many steps older."""
+    room = anyio.Semaphore(max(0, places))
+    tasks.start_soon(supply, run, requests, room, max(0, -places))
     return room
 
 
-async def supply(run: Run, requests: Sequence[GroupRequest], room: anyio.Semaphore) -> None:
-    """Plays what an earlier process left, and then the other groups, each once there is room for it."""
+async def supply(run: Run, requests: Sequence[GroupRequest], room: anyio.Semaphore, surplus: int) -> None:
+    """Plays what an earlier process left, and then the other groups, each once there is room for it, beyond what the
+    `surplus` of those groups leaves."""
 
     async def watch(group: RolloutGroup) -> None:
         await group.handed_on.wait()
@@ -255,6 +264,8 @@ async def supply(run: Run, requests: Sequence[GroupRequest], room: anyio.Semapho
             raise Fault(f"group '{group.id}' gave nothing to train on: {failures[0].message}", failures[0].boundary)
 
     await run.play()
+    for _ in range(surplus):
+        await room.acquire()
     async with anyio.create_task_group() as watches:
         for request in requests:
             await room.acquire()

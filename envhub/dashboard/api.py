@@ -1,44 +1,59 @@
 """create_app: the dashboard as a FastAPI application over any TraceStore."""
 
-import anyio
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from envhub.contracts.store import TraceStore
+from envhub.contracts.store import BrowsableStore
 from envhub.dashboard.decoder import Decoder, Decoders
+from envhub.dashboard.live_run import LiveRun
 from envhub.dashboard.page import STATIC, page
-from envhub.dashboard.routes import Dashboard, router
-from envhub.dashboard.security import LoopbackNames, SecurityHeaders
-from envhub.errors import UsageError
+from envhub.dashboard.routes import metrics, router
+from envhub.dashboard.security import LoopbackNames, SecurityHeaders, Tokens
+from envhub.dashboard.shared import Dashboard
+from envhub.errors import StoreError, UsageError
 
 
-def create_app(store: TraceStore, decoder: Decoder | None, *, token: str | None = None) -> FastAPI:
-    """The JSON API under /api and the page everywhere else. It only reads, and leaves `store` open.
+def create_app(
+    store: BrowsableStore,
+    decoder: Decoder | None,
+    *,
+    token: str | None = None,
+    viewer_token: str | None = None,
+    live: LiveRun | None = None,
+) -> FastAPI:
+    """The JSON API under /api and the page everywhere else. It leaves `store` open, and writes nothing to it.
 
     `decoder` gives tokens their text in the runs of its model; in others, and without it, the page shows ids.
-    With a `token`, every call of the API must bring it as a Bearer; the page itself loads and asks for it. Without one,
-    the dashboard answers under the names of loopback alone.
+    With a `token`, every call of the API must bring it as a Bearer; the page itself loads and asks for it. Who brings
+    the `viewer_token` may look, not steer. Without any, the dashboard answers under the names of loopback alone.
+    `live` is the run that may be steered here.
 
     Raises:
-        UsageError: an empty token.
+        UsageError: an empty token, or one for viewers alone.
     """
-    if token == "":
-        raise UsageError("the dashboard's token is empty; give a long random one, or None for none")
+    tokens = Tokens(token, viewer_token)
     app = FastAPI(title="envhub dashboard", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.dashboard = Dashboard(store, Decoders(store, decoder), token, threads=anyio.CapacityLimiter(2))
+    app.state.dashboard = Dashboard(store, Decoders(store, decoder), tokens, live)
     app.include_router(router)
+    app.include_router(metrics.router)
     app.mount("/", page(STATIC))
     if token is None:
         app.add_middleware(LoopbackNames)
     app.add_middleware(SecurityHeaders)  # added last, so the outermost: refusals bear them too
     app.add_exception_handler(UsageError, _usage_error)
+    app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     return app
 
 
 async def _usage_error(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": str(error)}, 400)
+
+
+async def _store_error(request: Request, error: Exception) -> Response:
+    """What it says names the database, and what is wrong with it."""
+    return JSONResponse({"detail": str(error)}, 503)
 
 
 async def _invalid_request(request: Request, error: Exception) -> Response:

@@ -29,6 +29,10 @@ class Decoders:
         self._decoder = decoder
         self._of_run: dict[RunId, Decode | None] = {}
 
+    @property
+    def any(self) -> bool:
+        return self._decoder is not None
+
     async def of(self, run_id: RunId) -> Decode | None:
         """None where the run sampled from another model than the decoder's, or does not record from which."""
         if self._decoder is None:

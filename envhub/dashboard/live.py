@@ -1,16 +1,21 @@
-"""Server-sent events that tell a page when what it shows has changed."""
+"""Server-sent events: what a page shows, again whenever it has changed.
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+All viewers of one thing share its looks: a second viewer costs the writing alone.
+"""
 
-from envhub.contracts.ids import RolloutId
-from envhub.contracts.store import RolloutQuery, TraceStore
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from dataclasses import dataclass
 
-WATCHED = 100  # rollouts, the newest of the list or the first of a tree, whose turns are watched too
+import anyio
+
 CHANGED = "event: changed\ndata: {}\n\n"
 STILL = ": still\n\n"  # a comment; writing it is how a server finds out that the page is gone
+KEPT = 256  # things that somebody looks at
+
+Look = Callable[[], Awaitable[object]]
 
 
-async def changes(look: Callable[[], Awaitable[object]], tick: Callable[[], Awaitable[None]]) -> AsyncIterator[str]:
+async def changes(look: Look, tick: Callable[[], Awaitable[None]]) -> AsyncIterator[str]:
     """CHANGED at once, since things may have changed before this stream began; then after each `tick`, CHANGED where
     `look` gives another answer than before, STILL where it does not."""
     seen = await look()
@@ -22,12 +27,33 @@ async def changes(look: Callable[[], Awaitable[object]], tick: Callable[[], Awai
         seen = now
 
 
-async def look_at_list(store: TraceStore) -> object:
-    """What differs once a member changes its state, a rollout starts or ends, or one of the newest takes a turn."""
-    return await store.runs(), await store.rollouts(RolloutQuery(limit=WATCHED))
+def event(name: str, data: str) -> str:
+    """One event; `data` is JSON of one line."""
+    return f"event: {name}\ndata: {data}\n\n"
 
 
-async def look_at_tree(store: TraceStore, rollout_id: RolloutId) -> object:
-    """What differs once this rollout, or one in the tree it stands in, starts, takes a turn or ends."""
-    summary = await store.rollout(rollout_id)
-    return summary, summary and await store.rollouts(RolloutQuery(root=summary.root, limit=WATCHED))
+@dataclass(slots=True)
+class _Looked:
+    at: float
+    answer: object
+
+
+class SharedLooks:
+    """What was seen lately, by what was looked at."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._looked: dict[Hashable, _Looked] = {}
+        self._looking = anyio.Lock()
+
+    async def look(self, key: Hashable, look: Callable[[], Awaitable[object]]) -> object:
+        """What `look` says, or said less than a tick ago."""
+        async with self._looking:
+            now = anyio.current_time()
+            found = self._looked.pop(key, None)
+            if found is None or now - found.at >= self._every_s:
+                found = _Looked(now, await look())
+            self._looked[key] = found
+            while len(self._looked) > KEPT:
+                del self._looked[next(iter(self._looked))]
+            return found.answer

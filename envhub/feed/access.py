@@ -1,11 +1,8 @@
-"""Access: who may call what of a feed, and from where."""
+"""Access: who may call a feed, over what, and from where."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from hmac import compare_digest
-
-import grpc
 
 from envhub.contracts.address import is_loopback
 from envhub.errors import UsageError
@@ -20,16 +17,6 @@ class Role(IntEnum):
     OPERATOR = 3  # pauses, aborts, drains
 
 
-NEEDED = {
-    "/grpc.health.v1.Health/": Role.NOBODY,
-    "/grpc.reflection.": Role.OBSERVER,
-    "/envhub.feed.v1.Control/State": Role.OBSERVER,
-    "/envhub.feed.v1.Control/Watch": Role.OBSERVER,
-    "/envhub.feed.v1.Rollouts/": Role.TRAINER,
-    "/envhub.feed.v1.Blobs/": Role.TRAINER,
-}  # by the beginning of a method's name; of all others an operator's
-
-
 @dataclass(frozen=True, slots=True)
 class ServerTls:
     """What the server proves itself with, and who vouches for its clients, if they have to; all in PEM."""
@@ -38,88 +25,38 @@ class ServerTls:
     private_key: bytes = field(repr=False)
     client_ca: bytes | None = None  # None: clients need no certificate
 
-    def credentials(self) -> grpc.ServerCredentials:
-        return grpc.ssl_server_credentials(
-            [(self.private_key, self.certificate)],
-            root_certificates=self.client_ca,
-            require_client_auth=self.client_ca is not None,
-        )
+
+@dataclass(frozen=True, slots=True)
+class FeedAccess:
+    """Who may call a feed, and over what. By default everybody on this machine may do all.
+
+    Raises:
+        UsageError: a token that no client could send.
+    """
+
+    roles: Mapping[str, Role] = field(default_factory=dict, repr=False)  # by token
+    tls: ServerTls | None = None
+    proxied: bool = False  # a proxy before it ends TLS: what comes to it from elsewhere does so in the clear
+
+    def __post_init__(self) -> None:
+        for token, role in self.roles.items():
+            if not (token.isascii() and token.isprintable() and token == token.strip() and token):
+                raise UsageError(
+                    f"a token of the role {role.name.lower()} is empty or has spaces around it, line ends or letters "
+                    "beyond ASCII, which a client can't send; make one with `openssl rand -hex 32`"
+                )
 
 
-def check_exposure(host: str, guarded: bool, tls: ServerTls | None) -> None:
+def check_exposure(host: str, access: FeedAccess) -> None:
     """
     Raises:
         UsageError: the host can be reached from elsewhere, and a token or TLS is missing.
     """
-    if is_loopback(host) or (guarded and tls):
+    private = access.tls is not None or access.proxied
+    if is_loopback(host) or (access.roles and private):
         return
-    missing = " and ".join(name for name, given in (("a token", guarded), ("TLS", tls)) if not given)
+    missing = " and ".join(name for name, given in (("a token", access.roles), ("TLS", private)) if not given)
     raise UsageError(
         f"feed host '{host}' can be reached from outside, which needs {missing}; "
         "give both, or bind 127.0.0.1 and tunnel to it"
     )
-
-
-def roles_of(token: str | None, roles: Mapping[str, Role]) -> dict[str, Role]:
-    """Every token with what it opens; `token` opens all."""
-    return {**roles, token: Role.OPERATOR} if token else dict(roles)
-
-
-class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
-    """Lets calls through whose token opens their method; without any tokens all of them."""
-
-    def __init__(self, roles: Mapping[str, Role]) -> None:
-        self._roles = {f"Bearer {token}".encode(): role for token, role in roles.items()}
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
-        handler = await continuation(handler_call_details)
-        needed = needed_for(handler_call_details.method)
-        if not self._roles or needed is Role.NOBODY or handler is None:
-            return handler
-        role = self._role(dict(handler_call_details.invocation_metadata).get("authorization", ""))
-        if role is Role.NOBODY:
-            return _refusing(
-                handler, grpc.StatusCode.UNAUTHENTICATED, "wrong or missing token; send a token of this feed"
-            )
-        if role < needed:
-            return _refusing(
-                handler,
-                grpc.StatusCode.PERMISSION_DENIED,
-                f"this token is of the role {role.name.lower()}; "
-                f"{handler_call_details.method} needs one of the role {needed.name.lower()}",
-            )
-        return handler
-
-    def _role(self, given: str | bytes) -> Role:
-        sent = given.encode() if isinstance(given, str) else given
-        # Each is compared, so that the time tells nothing of which one came close.
-        return max((role for token, role in self._roles.items() if compare_digest(sent, token)), default=Role.NOBODY)
-
-
-def needed_for(method: str) -> Role:
-    """The least role that may call a method."""
-    return next((role for start, role in NEEDED.items() if method.startswith(start)), Role.OPERATOR)
-
-
-def _refusing(handler: grpc.RpcMethodHandler, code: grpc.StatusCode, message: str) -> grpc.RpcMethodHandler:
-    """A handler of the same kind that refuses."""
-
-    async def refuse(request: object, context: grpc.aio.ServicerContext) -> None:
-        await context.abort(code, message)
-
-    async def refuse_stream(request: object, context: grpc.aio.ServicerContext) -> AsyncIterator[object]:
-        await context.abort(code, message)
-        yield None
-
-    kinds = {
-        (False, False): (grpc.unary_unary_rpc_method_handler, refuse),
-        (False, True): (grpc.unary_stream_rpc_method_handler, refuse_stream),
-        (True, False): (grpc.stream_unary_rpc_method_handler, refuse),
-        (True, True): (grpc.stream_stream_rpc_method_handler, refuse_stream),
-    }
-    make, behaviour = kinds[handler.request_streaming, handler.response_streaming]
-    return make(behaviour, handler.request_deserializer, handler.response_serializer)

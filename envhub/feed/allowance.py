@@ -51,11 +51,6 @@ class Allowance:
             self.bytes -= cost.bytes
 
 
-def tokens_of(group: ClosedGroup) -> int:
-    """Of all its rows."""
-    return sum(len(row.ids) for outcome in group.outcomes for below in outcome.tree() for row in below.trajectory.rows)
-
-
 def most_bytes(group: ClosedGroup, encoded: int) -> int:
     """At least as many as the Delivery of a group of so many bytes will have."""
     return encoded + len(group.group_id.encode()) + ENVELOPE_BYTES

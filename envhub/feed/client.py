@@ -6,39 +6,34 @@ with FeedClient("127.0.0.1:50051", consumer="trainer-0") as feed:
         lease.ack()
 """
 
-import logging
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
 from typing import Self
 
-from envhub.contracts.delivery import UPDATE_S
-from envhub.contracts.ids import TRAINED, GroupId, LeaseId
+from envhub.contracts.ids import GroupId, LeaseId
 from envhub.contracts.task import Task
 from envhub.contracts.turn import Sampling
-from envhub.errors import FeedUnavailable, LeaseLost, UpdateFailed, UsageError
+from envhub.errors import LeaseLost, UsageError
+from envhub.feed.arrivals import Arrivals
 from envhub.feed.codec import TrainerGroup, TrainerMember, TrainerRow
 from envhub.feed.connection import ANSWER_S, ClientTls, Connection, Dial
 from envhub.feed.conversation import Conversation
 from envhub.feed.cursor import Cursor
 from envhub.feed.heartbeat import Heartbeat
 from envhub.feed.lease import Arrived, GroupLease
-from envhub.feed.parts import Parts
 from envhub.feed.requests import encode_submission
 from envhub.feed.v1 import feed_pb2 as pb
-from envhub.feed.window import Granted, Window
+from envhub.feed.weights import Weights
+from envhub.feed.window import Window
 
 __all__ = ["ClientTls", "Cursor", "FeedClient", "GroupLease", "TrainerGroup", "TrainerMember", "TrainerRow"]
 
-logger = logging.getLogger(__name__)
-
-REFUSED_AS = {pb.Notice.KIND_LEASE_LOST: LeaseLost, pb.Notice.KIND_FAILED: UpdateFailed}
 SUBMIT_S = 3600.0  # that a submission may wait for room in the run
 
 
-class FeedClient:
+class FeedClient(Weights):
     """A consumer of a feed. Dials at once, and again whenever the connection breaks. Not thread-safe.
 
     Raises:
@@ -63,17 +58,13 @@ class FeedClient:
         checkpoint that it goes on from. `heartbeat`: leases are extended for as long as the process lives; without,
         `lease.extend` does it."""
         self._window: Window | None = None  # none was asked for yet
-        self._granted = Granted()
-        self._parts = Parts()
-        self._ready: deque[Arrived] = deque()
+        self._arrivals = Arrivals()
         self._held: dict[GroupId, _Held] = {}  # given to the trainer, not settled
         self._trained: dict[GroupId, LeaseId] = {}  # in the weights, to be acked with the next checkpoint
-        self._short: pb.Notice | None = None  # of the group that is next in line, where the credit does not cover it
         self.cursor = cursor or Cursor()
         self._heartbeat = Heartbeat(self._extend_later) if heartbeat else None
-        self._server = Conversation(
-            Dial(address, consumer, token, tls, rank, ranks), reconnect_s, self._hear, self._lose
-        )
+        dial = Dial(address, consumer, token, tls, rank, ranks)
+        super().__init__(Conversation(dial, reconnect_s, self._hear, self._arrivals.forget))
         self._server.open()
 
     def __enter__(self) -> Self:
@@ -158,64 +149,6 @@ class FeedClient:
         """
         self._server.call("Cancel", pb.CancelRequest(group_id=group_id), ANSWER_S)
 
-    def announce(self, version: int, policy_id: str = TRAINED) -> None:
-        """Says that `version` is the newest of a policy. Durable once it returns; idle once the run is drained and its
-        feed gone.
-
-        Raises:
-            UsageError: a version below the newest announced one.
-        """
-        try:
-            self._ask(pb.ClientMessage(version=pb.Version(policy_id=policy_id, version=version)))
-        except FeedUnavailable:
-            if not self._server.over:
-                raise
-
-    def update(
-        self, version: int, weights: str = "", *, policy_id: str = TRAINED, deadline_s: float = UPDATE_S
-    ) -> None:
-        """Has the engines of a policy read new weights ("": where they read theirs before), and announces them. What
-        they were generating goes on under them; it is live once this returns. Asked again for a version that is live,
-        it does nothing.
-
-        Raises:
-            UsageError: a version below the newest, another update of that policy, or engines that take no new weights.
-            UpdateFailed: no engine has the weights, or not within `deadline_s`; generation goes on under the old ones.
-        """
-        update = pb.Update(policy_id=policy_id, version=version, weights=weights, deadline_s=deadline_s)
-        self._ask(pb.ClientMessage(update=update), deadline_s + ANSWER_S)
-
-    def begin_update(self, version: int, *, policy_id: str = TRAINED, deadline_s: float = UPDATE_S) -> None:
-        """Returns once the engines of a policy hold still, so that the trainer can put new weights into them itself.
-        They do until `finish_update`, or for `deadline_s`.
-
-        Raises:
-            UsageError, UpdateFailed: as update.
-        """
-        begin = pb.BeginUpdate(policy_id=policy_id, version=version, deadline_s=deadline_s)
-        self._ask(pb.ClientMessage(begin_update=begin), deadline_s + ANSWER_S)
-
-    def finish_update(self, version: int, *, policy_id: str = TRAINED) -> None:
-        """Announces the weights that the trainer has put in, once engines show that version; an engine that does not
-        generates no more. To be called also where the transfer failed: then it says so, and engines go on.
-
-        Raises:
-            UsageError: the update was not begun, or has failed since.
-            UpdateFailed: no engine has that version; generation goes on under the old one.
-        """
-        finish = pb.FinishUpdate(policy_id=policy_id, version=version)
-        self._ask(pb.ClientMessage(finish_update=finish), UPDATE_S)
-
-    def move_server(self, server: str, policy_id: str, weights: str = "") -> None:
-        """Has an engine server generate for another policy, with that one's weights ("": those of its last update).
-
-        Raises:
-            UsageError: no such server or policy, no weights known, or an update is going on.
-            UpdateFailed: it did not take the weights; it serves nobody until it is moved again.
-        """
-        move = pb.MoveServer(server=server, policy_id=policy_id, weights=weights)
-        self._ask(pb.ClientMessage(move_server=move), UPDATE_S + ANSWER_S)
-
     def _leases(self, window: Window) -> Iterator[GroupLease]:
         while (arrived := self._next(window)) is not None:
             group, group_id = arrived.group, arrived.group.group_id
@@ -241,9 +174,8 @@ class FeedClient:
         """The next delivery, or None once the run is drained."""
 
         def top_up(connection: Connection) -> None:
-            credit = self._granted.top_up(window, (*self._ready, *(held.arrived for held in self._held.values())))
+            credit = self._arrivals.credit(window, (held.arrived for held in self._held.values()))
             if credit is not None:
-                self._short = None
                 connection.send(pb.ClientMessage(credit=credit))
 
         def wait(connection: Connection) -> None:
@@ -252,72 +184,18 @@ class FeedClient:
 
         if not self._server.over:
             self._server.keep(top_up)  # so that more is on its way while the trainer computes
-        while not self._ready:
+        while (arrived := self._arrivals.take()) is None:
             if self._server.over:
                 return None
-            self._check_not_stuck(window)
+            self._arrivals.check_not_stuck(window, len(self._held))
             self._server.keep(wait)
-        return self._ready.popleft()
-
-    def _check_not_stuck(self, window: Window) -> None:
-        """
-        Raises:
-            UsageError: nothing could ever arrive.
-        """
-        short = self._short
-        if short is not None and not window.fits(short.tokens, short.bytes):
-            raise UsageError(
-                f"group '{short.group_id}' has {short.tokens} tokens in {short.bytes} bytes, more than the whole "
-                "credit; ask for groups(max_tokens=..., max_bytes=...) with as many, or without"
-            )
-        if short is not None and self._held:
-            raise UsageError(f"group '{short.group_id}' needs credit that is held unsettled; ack or nack a group first")
-        if len(self._held) >= window.groups:
-            raise UsageError(
-                f"all {window.groups} groups of the credit are held unsettled, so no other can arrive; "
-                "ack or nack one first, or ask for groups(credit=...) with more"
-            )
+        return arrived
 
     def _hear(self, message: pb.ServerMessage) -> None:
-        """Keeps what the server says for later."""
-        match message.WhichOneof("kind"):
-            case "delivery":
-                self._arrive(message.delivery, message.delivery.ByteSize())
-            case "part":
-                whole = self._parts.add(message.part)
-                if whole is not None:
-                    self._arrive(pb.Delivery.FromString(whole), len(whole))
-            case "end":
-                self._server.over = True
-            case "notice" if message.notice.kind == pb.Notice.KIND_SHORT_OF_CREDIT:
-                self._short = message.notice
-            case "notice":
-                logger.warning("%s", message.notice.message)
-
-    def _arrive(self, delivery: pb.Delivery, size: int) -> None:
-        arrived = Arrived.of(delivery, size)
-        self._granted.spend(arrived)
-        self._ready.append(arrived)
-
-    def _lose(self) -> None:
-        """What was ready goes back as the stream ends; what is held may still be settled on the next one."""
-        self._ready.clear()
-        self._granted = Granted()
-        self._parts = Parts()
-        self._short = None
-
-    def _ask(self, message: pb.ClientMessage, timeout_s: float = ANSWER_S) -> pb.Done:
-        """What the server answers.
-
-        Raises:
-            LeaseLost, UsageError, UpdateFailed: as the server says.
-        """
-        answer = self._server.ask(message, timeout_s)
-        if isinstance(answer, pb.Done):
-            return answer
-        if answer.kind == pb.Notice.KIND_ALREADY_ACKED:  # the first answer was lost
-            return pb.Done(lease_id=answer.lease_id)
-        raise REFUSED_AS.get(answer.kind, UsageError)(answer.message)
+        if message.WhichOneof("kind") == "end":
+            self._server.over = True
+        else:
+            self._arrivals.hear(message)
 
     def settle(self, lease: GroupLease, message: pb.ClientMessage) -> bool:
         """Whether the lease was still ours. What leases call."""

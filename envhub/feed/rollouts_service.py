@@ -12,7 +12,7 @@ from envhub.contracts.ids import GroupId
 from envhub.errors import UsageError
 from envhub.feed.allowance import MAX_CREDIT
 from envhub.feed.answers import SETTLING, Answers
-from envhub.feed.codec import encode_delivery
+from envhub.feed.encoding import encode_delivery
 from envhub.feed.fetches import Fetches
 from envhub.feed.parts import delivered
 from envhub.feed.refusals import refusals

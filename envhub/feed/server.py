@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 # gRPC's handlers around fork() break what this process forks: every third sandbox died at its start. None of these
@@ -16,15 +16,16 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from envhub.contracts.delivery import Control, Deliveries
 from envhub.errors import UsageError
-from envhub.feed.access import Gate, Role, ServerTls, check_exposure, roles_of
+from envhub.feed.access import FeedAccess, ServerTls, check_exposure
 from envhub.feed.blobs_service import BlobsService, Find, no_blobs
 from envhub.feed.control_service import ControlService
+from envhub.feed.gate import Gate
 from envhub.feed.rollouts_service import RolloutsService
 from envhub.feed.v1 import feed_pb2, feed_pb2_grpc
 from envhub.feed.wire import Wire
 
 STOP_S = 15.0  # for streams to finish what they are saying, when the server stops
-NO_ROLES: Mapping[str, Role] = {}
+OPEN = FeedAccess()
 SERVICES = tuple(service.full_name for service in feed_pb2.DESCRIPTOR.services_by_name.values())
 
 OPTIONS = (
@@ -44,27 +45,24 @@ async def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
-    token: str | None = None,
-    roles: Mapping[str, Role] = NO_ROLES,
-    tls: ServerTls | None = None,
+    access: FeedAccess = OPEN,
     blobs: Find = no_blobs,
 ) -> AsyncIterator[str]:
-    """The bound address, `host:port`, while the feed is served; port 0 takes a free one. `token` opens everything,
-    each of `roles` what its role may do; without any, whoever reaches the loopback address may do all.
+    """The bound address, `host:port`, while the feed is served; port 0 takes a free one. Without tokens, whoever
+    reaches the loopback address may do all.
 
     Raises:
         UsageError: as check_address.
     """
-    tokens = roles_of(token, roles)
-    check_address(host, port, bool(tokens), tls)
+    check_address(host, port, access)
     rollouts, controls = RolloutsService(deliveries, control), ControlService(control)
-    server = grpc.aio.server(options=OPTIONS, interceptors=(Gate(tokens), Wire()))
+    server = grpc.aio.server(options=OPTIONS, interceptors=(Gate(access.roles), Wire()))
     feed_pb2_grpc.add_RolloutsServicer_to_server(rollouts, server)  # type: ignore[no-untyped-call]
     feed_pb2_grpc.add_ControlServicer_to_server(controls, server)  # type: ignore[no-untyped-call]
     feed_pb2_grpc.add_BlobsServicer_to_server(BlobsService(blobs), server)  # type: ignore[no-untyped-call]
     state = await _add_health(server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    address = _bind(server, host, port, tls)
+    address = _bind(server, host, port, access.tls)
     await server.start()
     try:
         yield address
@@ -78,13 +76,13 @@ async def serve(
                 await server.stop(STOP_S)
 
 
-def check_address(host: str, port: int, guarded: bool, tls: ServerTls | None = None) -> None:
+def check_address(host: str, port: int, access: FeedAccess = OPEN) -> None:
     """Finds what would keep a feed from being served there, and leaves the port free.
 
     Raises:
         UsageError: the port is taken, or the host can be reached from elsewhere and a token or TLS is missing.
     """
-    check_exposure(host, guarded, tls)
+    check_exposure(host, access)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does: connections may linger on the port
@@ -109,10 +107,18 @@ def _bind(server: grpc.aio.Server, host: str, port: int, tls: ServerTls | None) 
         if tls is None:
             bound = server.add_insecure_port(f"{name}:{port}")
         else:
-            bound = server.add_secure_port(f"{name}:{port}", tls.credentials())
+            bound = server.add_secure_port(f"{name}:{port}", _credentials(tls))
     except RuntimeError as error:  # taken since it was checked
         raise _cannot_listen(host, port, error) from error
     return f"{name}:{bound}"
+
+
+def _credentials(tls: ServerTls) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(tls.private_key, tls.certificate)],
+        root_certificates=tls.client_ca,
+        require_client_auth=tls.client_ca is not None,
+    )
 
 
 def _cannot_listen(host: str, port: int, error: Exception) -> UsageError:

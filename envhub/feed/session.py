@@ -19,9 +19,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from envhub.contracts.delivery import ClosedGroup, Deliveries, Delivery, News, NewsKind
 from envhub.contracts.ids import GroupId, LeaseId
 from envhub.errors import LeaseLost, UsageError
-from envhub.feed.allowance import Allowance, Cost, most_bytes, tokens_of
+from envhub.feed.allowance import Allowance, Cost, most_bytes
 from envhub.feed.answers import Answers, lease_of, settled_by
-from envhub.feed.codec import encode_delivery, group_pieces
+from envhub.feed.encoding import encode_delivery, group_pieces, tokens_of
 from envhub.feed.parts import delivered
 from envhub.feed.pieces import Pieces
 from envhub.feed.v1 import feed_pb2 as pb
@@ -87,7 +87,8 @@ class Session:
             self._unsettled.add(delivery.lease_id)
             data = encode_delivery(delivery, self._encode(delivery.group))
             self._encoded = None
-            self._allowance.spend(Cost(tokens_of(delivery.group), len(data)))
+            tokens = 0 if self._allowance.tokens is None else tokens_of(delivery.group)
+            self._allowance.spend(Cost(tokens, len(data)))
             for message in delivered(data):
                 await self._send(message)
 
@@ -142,7 +143,7 @@ class Session:
                     answer = await self._answers.to(message)
                     if settled_by(message, answer):
                         self._unsettled.discard(lease_of(message))
-                    await self._send(answer)
+                    await self._write(answer)
         return ""
 
     def _grant(self, credit: pb.Credit) -> None:
@@ -177,8 +178,11 @@ class Session:
 
     async def _send(self, message: pb.ServerMessage | bytes) -> None:
         with anyio.CancelScope(shield=True):
-            async with self._writing:
-                await self._context.write(message)
+            await self._write(message)
+
+    async def _write(self, message: pb.ServerMessage | bytes) -> None:
+        async with self._writing:
+            await self._context.write(message)
 
     async def _give_back(self) -> None:
         with anyio.move_on_after(GIVE_BACK_S, shield=True):

@@ -25,7 +25,9 @@ from envhub.gateway.dialects import COUNTS, DIALECTS, CountRoute, Dialect, diale
 from envhub.gateway.dialects.openai_chat_reply import models_json
 from envhub.gateway.errors import ApiError, api_error
 from envhub.gateway.hints import fork_of
-from envhub.gateway.http import json_response, key_of, read_json
+from envhub.gateway.http import decoded, json_response, key_of, read_body
+from envhub.gateway.kept_calls import KeptCall
+from envhub.gateway.measured import Measured, Observe
 from envhub.gateway.openapi import openapi
 from envhub.gateway.sessions import Session, Sessions
 
@@ -40,25 +42,29 @@ def create_app(
     open_rollout: OpenRollout | None = None,  # None: rollouts are opened from within only
     keep_alive_s: float = KEEP_ALIVE_S,  # between signs of life in a stream that waits for its answer
     clock: Callable[[], float] = time.time,
+    observe: Observe | None = None,  # is told of each request
 ) -> ASGIApp:
     """The application. `control_token` guards the routes that open rollouts; without it only this machine may."""
 
-    async def read(request: Request) -> tuple[Session, Asked]:
+    async def read(request: Request) -> tuple[Session, Asked, bytes]:
         session = sessions.find(key_of(request))
-        body = await read_json(request, object)
-        now, path = int(clock()), request.path_params
-        return session, Asked(body, session.sampling, session.rules, session.new_id(), now, path, session.kept)
+        body = await read_body(request)
+        now, path, id = int(clock()), request.path_params, session.new_id()
+        asked = Asked(decoded(body, object), session.sampling, session.rules, id, now, path, session.kept)
+        return session, asked, body
 
     def answering(dialect: Dialect) -> Route:
         async def answer(request: Request) -> Response:
-            session, asked = await read(request)
-            return CallResponse(dialect.parse(asked), session, fork=fork_of(request.headers), keep_alive_s=keep_alive_s)
+            session, asked, body = await read(request)
+            call = dialect.parse(asked)
+            kept = KeptCall(request, body, key_of(request)) if session.keeps_calls else None
+            return CallResponse(call, session, fork=fork_of(request.headers), keep_alive_s=keep_alive_s, kept=kept)
 
         return Route(dialect.path, answer, methods=["POST"])
 
     def counting(route: CountRoute) -> Route:
         async def count(request: Request) -> Response:
-            session, asked = await read(request)
+            session, asked, _ = await read(request)
             return json_response(route.write(session.count(route.parse(asked))))
 
         return Route(route.path, count, methods=["POST"])
@@ -77,7 +83,10 @@ def create_app(
     routes += [Route("/healthz", healthz), Route("/envhub/v1/openapi.json", described)]
     if open_rollout is not None:
         routes += control_routes(sessions, open_rollout, token=control_token)
-    return KeyInPath(Starlette(routes=routes, exception_handlers=_handlers()))
+    app: ASGIApp = Starlette(routes=routes, exception_handlers=_handlers())
+    if observe is not None:
+        app = Measured(app, [route.path for route in routes], observe)
+    return KeyInPath(app)
 
 
 class KeyInPath:

@@ -2,7 +2,8 @@
 
 Invariants: a client that hangs up cuts the call, and what was sampled until then is recorded; an error that comes
 before the first byte has a status of its own, on which SDKs decide whether to retry. A stream therefore opens with the
-first text, keep-alive or the answer, not before.
+first text, keep-alive or the answer, not before. A call that is kept is recorded before its last byte is sent: with
+that its rollout may end.
 """
 
 from dataclasses import replace
@@ -18,6 +19,7 @@ from envhub.errors import EnvhubError
 from envhub.gateway.dialect import Call, Reply, Sampled
 from envhub.gateway.errors import ApiError, api_error
 from envhub.gateway.hang_up import HangUp
+from envhub.gateway.kept_calls import KeptCall
 from envhub.gateway.sessions import Session
 from envhub.http_server import HANG_UP, OnHangUp
 
@@ -29,8 +31,10 @@ STREAMED = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-con
 class CallResponse(Response):
     """Answers a call with what the session's policy does: whole, or as a stream of what is heard of it."""
 
-    def __init__(self, call: Call, session: Session, *, fork: Fork, keep_alive_s: float) -> None:
-        """`fork` is what the request's headers say of the call."""
+    def __init__(
+        self, call: Call, session: Session, *, fork: Fork, keep_alive_s: float, kept: KeptCall | None = None
+    ) -> None:
+        """`fork` is what the request's headers say of the call. `kept` is told the answer, and then recorded."""
         self.raw_headers = STREAMED if call.stream else WHOLE
         self._call = call
         self._session = session
@@ -39,6 +43,7 @@ class CallResponse(Response):
         self._answer = _Answer(hears=call.stream is not None)
         self._hang_up = HangUp()
         self._started = False
+        self._kept = kept
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         on_hang_up: OnHangUp | None = scope.get("extensions", {}).get(HANG_UP)
@@ -53,6 +58,7 @@ class CallResponse(Response):
                 tasks.start_soon(cancel_when_left, receive, self._hang_up)
                 await self._respond(send)
                 tasks.cancel_scope.cancel()
+        self._record()  # of a client that hung up, or is refused: what there is
         if self._answer.error is not None and not self._started:
             raise self._answer.error
 
@@ -106,8 +112,21 @@ class CallResponse(Response):
             self._started = True
             body = self._call.stream.opening() + body if self._call.stream else body
             length = [] if more else [(b"content-length", str(len(body)).encode())]
-            await send({"type": "http.response.start", "status": 200, "headers": [*self.raw_headers, *length]})
+            headers = [*self.raw_headers, *length]
+            if self._kept:
+                self._kept.begin(200, headers)
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if self._kept:
+            self._kept.add(body)
+            if not more:
+                self._record()
         await send({"type": "http.response.body", "body": body, "more_body": more})
+
+    def _record(self) -> None:
+        """Once, where the call became a turn."""
+        kept, self._kept = self._kept, None
+        if kept is not None and self._answer.turn >= 0:
+            self._session.record(kept.raw(self._answer.turn))
 
 
 class _Answer:
@@ -130,6 +149,13 @@ class _Answer:
 
     def read(self, turn: Turn, tokenizer: Tokenizer) -> None:
         self.sampled = Sampled(turn, tokenizer)
+
+    @property
+    def turn(self) -> int:
+        """-1: it became none."""
+        if self.sampled is not None:
+            return self.sampled.turn.index
+        return self.action.turn if self.action else -1
 
     def take(self) -> Heard:
         """All that was heard since the last time, as one."""

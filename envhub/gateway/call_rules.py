@@ -1,4 +1,4 @@
-"""CallRules: what of its sampling an agent decides, and whose calls train."""
+"""CallRules: what of its sampling an agent decides, whose calls train, and whether calls are kept as they came."""
 
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ class CallRules:
 
     agent_sets: frozenset[str] = frozenset()  # of AGENT_MAY_SET; the others are the rollout's
     trains: frozenset[CallKind] = TRAINING_KINDS
+    keep_bodies: bool = False  # calls are recorded as they went over the wire: each repeats its conversation
 
     def __post_init__(self) -> None:
         for name in sorted(self.agent_sets.difference(AGENT_MAY_SET)):

@@ -49,9 +49,26 @@ async def read_json(request: Request, kind: type[T]) -> T:
     Raises:
         ApiError: 400, no JSON or not of that kind; 408, too slow; 413, too large; 415, compressed in an unknown way.
     """
+    return decoded(await read_body(request), kind)
+
+
+async def read_body(request: Request) -> bytes:
+    """The body, no longer compressed.
+
+    Raises:
+        ApiError: 400, 408, 413 and 415, as of read_json.
+    """
     body = unpacked(await _read_body(request), request.headers.get("content-encoding", ""), MAX_BYTES)
     if len(body) > MAX_BYTES:
         raise _too_large()
+    return body
+
+
+def decoded(body: bytes, kind: type[T]) -> T:
+    """
+    Raises:
+        ApiError: 400, no JSON or not of that kind.
+    """
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

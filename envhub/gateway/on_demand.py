@@ -15,6 +15,7 @@ from envhub.errors import Boundary, Fault
 from envhub.gateway.app import create_app
 from envhub.gateway.call_rules import CallRules
 from envhub.gateway.desk import Desk
+from envhub.gateway.kept_calls import RecordCall
 from envhub.gateway.sessions import Sessions
 from envhub.http_server import listen, serve
 
@@ -39,11 +40,13 @@ class GatewayOnDemand:
         self._sessions: Sessions | None = None
 
     @asynccontextmanager
-    async def open(self, rollout_id: RolloutId, policy: Policy, sampling: Sampling) -> AsyncIterator[Endpoint]:
+    async def open(
+        self, rollout_id: RolloutId, policy: Policy, sampling: Sampling, record: RecordCall
+    ) -> AsyncIterator[Endpoint]:
         """See rollouts.platform.Endpoints."""
         async with self._starting:
             self._sessions = self._sessions or await self._tasks.start(_listen, self._rules)
-        async with self._sessions.open(rollout_id, policy, sampling) as endpoint:
+        async with self._sessions.open(rollout_id, policy, sampling, record) as endpoint:
             yield endpoint
 
 

@@ -20,11 +20,13 @@ from envhub.contracts.context import Endpoint
 from envhub.contracts.ids import RolloutId
 from envhub.contracts.messages import Message
 from envhub.contracts.policy import Action, Policy, PolicyInput
+from envhub.contracts.raw_call import RawCall
 from envhub.contracts.turn import Finish, Fork, Sampling
 from envhub.errors import Boundary, Truncated, boundary
 from envhub.gateway.call_rules import CallRules
 from envhub.gateway.desk import Desk
 from envhub.gateway.errors import ApiError
+from envhub.gateway.kept_calls import RecordCall
 from envhub.gateway.places import PATIENCE_S, Places
 
 MAX_CALLS = 64
@@ -38,13 +40,22 @@ class Session:
     """One rollout as the gateway sees it: whose policy acts, and which calls are in flight."""
 
     def __init__(
-        self, rollout_id: RolloutId, policy: Policy, sampling: Sampling, rules: CallRules, own: Places, shared: Places
+        self,
+        rollout_id: RolloutId,
+        policy: Policy,
+        sampling: Sampling,
+        rules: CallRules,
+        own: Places,
+        shared: Places,
+        record: RecordCall | None = None,
     ) -> None:
-        """`own` places are for its calls alone, the `shared` ones for those of all sessions."""
+        """`own` places are for its calls alone, the `shared` ones for those of all sessions. `record` gets each call as
+        it went over the wire, where the rules say so."""
         self.rollout_id = rollout_id
         self.sampling = sampling
         self.rules = rules
         self._policy = policy
+        self._record = record if rules.keep_bodies else None
         self._own = own
         self._shared = shared
         self.kept: dict[str, tuple[Message, ...]] = {}  # conversations by the id of the answer that ended them
@@ -93,6 +104,16 @@ class Session:
         self.kept[id] = conversation
         if len(self.kept) > MAX_KEPT:
             del self.kept[next(iter(self.kept))]
+
+    @property
+    def keeps_calls(self) -> bool:
+        """Whether calls are recorded as they went over the wire."""
+        return self._record is not None and not self._ended
+
+    def record(self, call: RawCall) -> None:
+        """Records it, while there is a rollout to record it of."""
+        if self._record is not None and not self._ended:
+            self._record(call)
 
     def count(self, input: PolicyInput) -> int:
         """The tokens of a prompt, were it sent.
@@ -154,11 +175,13 @@ class Sessions:
         self._open: dict[str, tuple[bytes, Session]] = {}  # by the public half of the key; digests of the whole
 
     @asynccontextmanager
-    async def open(self, rollout_id: RolloutId, policy: Policy, sampling: Sampling) -> AsyncIterator[Endpoint]:
-        """A URL and a key whose calls are `policy.act`; `sampling` is the rollout's."""
+    async def open(
+        self, rollout_id: RolloutId, policy: Policy, sampling: Sampling, record: RecordCall | None = None
+    ) -> AsyncIterator[Endpoint]:
+        """A URL and a key whose calls are `policy.act`; `sampling` is the rollout's, `record` as in Session."""
         name, key = _new_key()
         own = Places(self._max_calls, "this rollout", patience_s=self._patience_s)
-        session = Session(rollout_id, policy, sampling, self._rules, own, self._places)
+        session = Session(rollout_id, policy, sampling, self._rules, own, self._places, record)
         self._open[name] = (_digest(key), session)
         try:
             yield _Endpoint(self._url, key, session, self.desk)

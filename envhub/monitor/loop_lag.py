@@ -166,7 +166,7 @@ class _Suspect:
 @asynccontextmanager
 async def watch_loop() -> AsyncIterator[LoopWatch]:
     """A watch over the loop that runs."""
-    watch, stop = LoopWatch(_cpu_clock()), threading.Event()
+    watch, stop = LoopWatch(cpu_clock()), threading.Event()
     thread = threading.Thread(target=watch.look, args=(stop,), name="envhub-loop-watch", daemon=True)
     thread.start()
     try:
@@ -178,7 +178,7 @@ async def watch_loop() -> AsyncIterator[LoopWatch]:
         stop.set()
 
 
-def _cpu_clock() -> Callable[[], float]:
+def cpu_clock() -> Callable[[], float]:
     """CPU seconds of this thread, from any other; of the whole process where the system can't tell."""
     if not hasattr(time, "pthread_getcpuclockid"):
         return time.process_time

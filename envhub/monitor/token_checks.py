@@ -25,6 +25,13 @@ def turn_breaches(turns: Sequence[Turn], request: RolloutRequest) -> Iterator[Br
                 yield breach
 
 
+def one_branch(turns: Sequence[Turn]) -> bool:
+    """Whether each turn continues the one before it. Then there is one row, and it is these turns: where nothing is
+    wrong with them, nothing can be wrong with it."""
+    parents = [turn.parent for turn in turns]
+    return parents == [None, *(turn.index for turn in turns[:-1])]
+
+
 def row_breaches(turns: Sequence[Turn], rows: Sequence[Row]) -> Iterator[Breach]:
     """What is wrong with the rows made of turns that are themselves sound."""
     by_index = {turn.index: turn for turn in turns}
@@ -59,9 +66,9 @@ def _logprob_breach(turn: Turn) -> Breach | None:
     logprobs = turn.logprobs
     if len(logprobs) != len(turn.output_ids):
         return 2, f"turn {turn.index} has {len(turn.output_ids)} output ids and {len(logprobs)} logprobs"
-    wrong = np.flatnonzero(~(np.isfinite(logprobs) & (logprobs <= 0)))
-    if len(wrong):
-        value, token = logprobs[wrong[0]], wrong[0]
+    if len(logprobs) and not (logprobs.max() <= 0 and logprobs.min() > -np.inf):  # NaN is neither
+        token = np.flatnonzero(~(np.isfinite(logprobs) & (logprobs <= 0)))[0]
+        value = logprobs[token]
         return 2, f"turn {turn.index} has logprob {value} at output token {token}; it must be finite and <= 0"
     return None
 
@@ -70,15 +77,21 @@ def _span_breach(turn: Turn, request: RolloutRequest) -> Breach | None:
     if not _tile(turn.spans, len(turn.output_ids)):
         return 2, f"turn {turn.index} has spans that don't tile its {len(turn.output_ids)} output tokens"
     for span in turn.spans:
-        where = f"turn {turn.index} has tokens {span.start}..{span.end}"
-        if span.sampled and span.policy_version < 0:
-            return 2, f"{where} sampled by no version of a policy"
-        if span.trainable and not span.sampled:
-            return 2, f"{where} trainable but not sampled"
-        if span.trainable and not (request.trainable and span.policy_id == turn.policy_id == request.policy_id):
-            trained = f"'{request.policy_id}' trains" if request.trainable else "this rollout does not train"
-            return 2, f"{where} trainable and by policy '{span.policy_id}'; {trained}"
+        wrong = _wrong_with(span, turn, request)
+        if wrong:
+            return 2, f"turn {turn.index} has tokens {span.start}..{span.end} {wrong}"
     return None
+
+
+def _wrong_with(span: Span, turn: Turn, request: RolloutRequest) -> str:
+    if span.sampled and span.policy_version < 0:
+        return "sampled by no version of a policy"
+    if span.trainable and not span.sampled:
+        return "trainable but not sampled"
+    if span.trainable and not (request.trainable and span.policy_id == turn.policy_id == request.policy_id):
+        trained = f"'{request.policy_id}' trains" if request.trainable else "this rollout does not train"
+        return f"trainable and by policy '{span.policy_id}'; {trained}"
+    return ""
 
 
 def _row_breach(row: Row, branch: Sequence[Turn]) -> Breach | None:

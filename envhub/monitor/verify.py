@@ -1,34 +1,28 @@
-"""verify: whether a store's data hold the design's invariants. One rollout's turns are in memory at a time."""
+"""verify: whether a store's data hold the design's invariants.
+
+The log is read once, from its first event to its last. In memory are the rollouts that ran at the same time, and a
+number for each that ended.
+"""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from envhub.contracts.events import (
-    Event,
-    GroupAcked,
-    GroupClosed,
-    GroupLeased,
-    GroupReturned,
-    LogRecorded,
-    RolloutEnded,
-    RolloutStarted,
-    StepRecorded,
-    TurnRecorded,
-)
-from envhub.contracts.ids import LeaseId, RolloutId, RunId
-from envhub.contracts.members import MemberState
-from envhub.contracts.outcome import Status
+from envhub.contracts.events import Event, GroupSubmitted, RolloutEnded, RolloutStarted, StepRecorded, TurnRecorded
+from envhub.contracts.ids import GroupId, RolloutId, RunId, group_of
 from envhub.contracts.rollout import RolloutRequest
-from envhub.contracts.store import GroupSummary, RolloutQuery, RolloutSummary, RunSummary, TraceStore
+from envhub.contracts.store import BrowsableStore, GroupSummary, RolloutSummary, RunSummary
 from envhub.contracts.turn import Turn
-from envhub.errors import StoreError, UnknownName
-from envhub.monitor.token_checks import Breach, row_breaches, turn_breaches
+from envhub.errors import UnknownName
+from envhub.monitor.replay import Replay
+from envhub.monitor.token_checks import Breach, one_branch, row_breaches, turn_breaches
 from envhub.store import summaries
-from envhub.store.projection import Projection
-from envhub.tokens.rows import trajectory
+from envhub.store.codec import decode
+from envhub.tokens.rows import rows_of
 
-PAGE = 1_000
+FACTS = 2_000  # rollouts whose summaries are read at once
+FEW, MANY = 64, 8_192  # events that are read at once,
+BATCH_BYTES = 8 << 20  # or about as many bytes of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +52,16 @@ class VerifyReport:
         return not self.findings
 
 
-async def verify(store: TraceStore, run_id: RunId | None = None) -> VerifyReport:
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What is known to hold of a run: its first `groups` groups, all of which have ended for good."""
+
+    groups: int = 0
+    place: int = 0  # of the log, before anything of the others
+    rollout: int = 0  # the place of a rollout, before all of the others
+
+
+async def verify(store: BrowsableStore, run_id: RunId | None = None) -> VerifyReport:
     """Checks invariants 1 to 6 and 9 on a run, or on all. A run that is being written to may be checked as well: what
     moved meanwhile is not compared.
 
@@ -66,162 +69,214 @@ async def verify(store: TraceStore, run_id: RunId | None = None) -> VerifyReport
         UnknownName: no such run.
         StoreError: an event can't be read.
     """
+    report, _ = await verify_from(store, {}, run_id)
+    return report
+
+
+async def verify_from(
+    store: BrowsableStore, verified: dict[RunId, Verified], run_id: RunId | None = None
+) -> tuple[VerifyReport, dict[RunId, Verified]]:
+    """The same, but for groups that an earlier call has verified; and what is verified by now. Where anything is
+    broken, nothing more of its run is.
+
+    Raises:
+        UnknownName, StoreError: as of verify.
+    """
     runs = await store.runs()
     chosen = [run for run in runs if run_id in (None, run.run_id)]
     if run_id is not None and not chosen:
         raise UnknownName.of("run", run_id, [run.run_id for run in runs], "envhub trace list")
-    verification = _Verification(store)
+    counts: Counter[str] = Counter()
+    findings: list[Finding] = []
+    known = dict(verified)
     for run in chosen:
-        await verification.check(run)
-    return verification.report(len(chosen))
+        check = _RunCheck(store, run, known.get(run.run_id, Verified()), counts)
+        await check.run()
+        findings += check.findings
+        if not check.findings:
+            known[run.run_id] = check.verified()
+    names = ("rollouts", "rows", "spans", "turns", "sampled_tokens", "events")
+    return VerifyReport(len(chosen), **{name: counts[name] for name in names}, findings=tuple(findings)), known
 
 
-class _Verification:
-    def __init__(self, store: TraceStore) -> None:
+@dataclass(slots=True)
+class _Live:
+    """A rollout that runs at this place of the log."""
+
+    request: RolloutRequest
+    summary: RolloutSummary
+    turns: list[Turn] = field(default_factory=list)
+    steps: set[int] = field(default_factory=set)
+
+
+class _RunCheck:
+    """One run."""
+
+    def __init__(self, store: BrowsableStore, run: RunSummary, before: Verified, counts: Counter[str]) -> None:
+        self.findings: list[Finding] = []
         self._store = store
-        self._counts: Counter[str] = Counter()
-        self._findings: list[Finding] = []
+        self._run = run
+        self._before = before
+        self._counts = counts
+        self._replay = Replay(run if before.place else None)
+        self._live: dict[RolloutId, _Live] = {}
+        self._listed: dict[RolloutId, int] = {}  # rollouts that have ended by the tables: a hash of what these say
+        self._unlisted: list[RolloutId] = []  # that have ended by the log, and had not by the tables
+        self._other: dict[RolloutId, RolloutSummary] = {}  # of which the tables say other than the log, which says this
+        self._strange: dict[RolloutId, str] = {}  # events of rollouts that don't run
+        self._skipped: set[GroupId] = set()  # verified before
+        self._begun: dict[GroupId, int] = {}  # where in the log it was submitted
+        self._rollouts: dict[GroupId, int] = {}  # the place of its first rollout
+        self._last = before  # where everything that was read ends
 
-    async def check(self, run: RunSummary) -> None:
-        if not run.members.conserved:
-            self._find(run.run_id, [(4, f"its members don't add up: {run.members.equation()}")])
-        await self._check_moves(run.run_id)
-        async for rollout in _rollouts(self._store, run.run_id):
-            await self._check_rollout(rollout)
-
-    def report(self, runs: int) -> VerifyReport:
-        names = ("rollouts", "rows", "spans", "turns", "sampled_tokens", "events")
-        return VerifyReport(runs, **{name: self._counts[name] for name in names}, findings=tuple(self._findings))
-
-    async def _check_moves(self, run_id: RunId) -> None:
-        """Replays the run and compares where its members ended with where the store says they are."""
-        before = await self._store.groups(run_id)
-        replay = Replay()
-        async for event in self._store.events(run_id):
-            self._counts["events"] += 1
-            self._find(_name(event), replay.take(event))
-        for rollout_id in replay.orphans():
+    async def run(self) -> None:
+        run_id = self._run.run_id
+        if not self._run.members.conserved:
+            self._find(run_id, [(4, f"its members don't add up: {self._run.members.equation()}")])
+        groups = await self._store.groups(run_id)
+        self._skipped = {group.group_id for group in groups if group.number < self._before.groups}
+        # The tables first: what ended by them is in the log, which is read then.
+        await self._read_tables()
+        await self._read_log()
+        await self._compare_rollouts()
+        for rollout_id in self._replay.orphans():
             self._find(rollout_id, [(4, "its parent has ended and it has not")])
-        known = set(before)
+        still = set(groups)
         for group in await self._store.groups(run_id):
-            replayed = replay.state.groups.get(group.group_id)
-            if group in known and group != replayed:
-                self._find(
-                    group.group_id, [(4, f"the store has {_states(group)}, its events lead to {_states(replayed)}")]
-                )
+            if group in still and group.group_id not in self._skipped:
+                self._compare_group(group)
 
-    async def _check_rollout(self, rollout: RolloutSummary) -> None:
-        turns: list[Turn] = []
-        steps: set[int] = set()
-        request, replayed = None, None
-        async for event in self._store.events(rollout.run_id, rollout.rollout_id):
-            if replayed is not None and replayed.status and isinstance(event, TurnRecorded | StepRecorded):
-                self._find(rollout.rollout_id, [(6, f"{type(event).__name__} after its end")])
-            match event:
-                case RolloutStarted():
-                    request, replayed = event.request, summaries.started(event)
-                case TurnRecorded() if replayed is not None:
-                    turns.append(event.turn)
-                    replayed = summaries.with_turn(replayed, event)
-                case StepRecorded():
-                    if event.step.index in steps:
-                        self._find(rollout.rollout_id, [(4, f"step {event.step.index} is recorded twice")])
-                    steps.add(event.step.index)
-                case RolloutEnded() if replayed is not None:
-                    replayed = summaries.ended(replayed, event)
-        self._counts.update(rollouts=1, turns=len(turns), sampled_tokens=sum(len(turn.output_ids) for turn in turns))
-        if request is None or (rollout.status and rollout != replayed):
-            self._find(rollout.rollout_id, [(4, f"the store has {rollout}, its events lead to {replayed}")])
-        if request is not None:
-            self._find(rollout.rollout_id, self._token_breaches(turns, request))
+    def verified(self) -> Verified:
+        """What is known to hold after this, where nothing was found."""
+        groups = self._replay.state.groups.values()
+        still = [group for group in groups if not all(state.final for state in group.members)]
+        first = min((group.number for group in still), default=self._before.groups + len(groups))
+        others = [group.group_id for group in groups if group.number >= first]
+        return Verified(
+            groups=first,
+            place=min((self._begun[id] - 1 for id in others), default=self._last.place),
+            rollout=min((self._rollouts[id] - 1 for id in others if id in self._rollouts), default=self._last.rollout),
+        )
+
+    async def _read_tables(self) -> None:
+        after = self._before.rollout
+        while facts := await self._store.facts(after, FACTS):
+            after = facts[-1].place
+            places = [one.place for one in facts if one.run_id == self._run.run_id]
+            for place, rollout in zip(places, await self._store.rollouts_at(places), strict=True):
+                self._rollouts.setdefault(rollout.group_id, place)
+                if rollout.status is not None and rollout.group_id not in self._skipped:
+                    self._listed[rollout.rollout_id] = hash(rollout)
+        self._last = replace(self._last, rollout=after)
+
+    async def _read_log(self) -> None:
+        after, limit = self._before.place, FEW
+        while events := await self._store.log(self._run.run_id, after, limit):
+            for event in events:
+                self._take(event.place, decode(event.kind, event.payload))
+            after = events[-1].place
+            size = sum(len(event.payload) for event in events) / len(events)
+            limit = max(FEW, min(MANY, int(BATCH_BYTES / (size + 1))))
+        self._last = replace(self._last, place=after)
+
+    def _take(self, place: int, event: Event) -> None:
+        if self._skipped and self._is_verified(event):
+            return
+        self._counts["events"] += 1
+        match event:
+            case TurnRecorded() | StepRecorded():
+                live = self._live.get(event.rollout_id)
+                if live is None:
+                    self._strange[event.rollout_id] = type(event).__name__
+                elif isinstance(event, TurnRecorded):
+                    live.turns.append(event.turn)
+                    live.summary = summaries.with_turn(live.summary, event)
+                else:
+                    self._take_step(live, event.step.index)
+                return
+            case RolloutStarted():
+                self._start(event)
+                return
+            case RolloutEnded() if event.rollout_id in self._live:
+                self._end(self._live.pop(event.rollout_id), event)
+            case GroupSubmitted():
+                self._begun[event.group_id] = place
+        self._find(_name(event), self._replay.take(event))
+
+    def _start(self, event: RolloutStarted) -> None:
+        self._find(event.rollout_id, self._replay.take(event))
+        known = self._replay.state.rollouts.get(event.rollout_id)
+        self._live[event.rollout_id] = _Live(event.request, known or summaries.started(event))
+        self._counts["rollouts"] += 1
+
+    def _take_step(self, live: _Live, index: int) -> None:
+        if index in live.steps:
+            self._find(live.summary.rollout_id, [(4, f"step {index} is recorded twice")])
+        live.steps.add(index)
+
+    def _end(self, live: _Live, event: RolloutEnded) -> None:
+        self._check_tokens(live)
+        replayed = summaries.ended(live.summary, event)
+        listed = self._listed.pop(event.rollout_id, None)
+        if listed is None:
+            self._unlisted.append(event.rollout_id)
+        elif listed != hash(replayed):
+            self._other[event.rollout_id] = replayed
+
+    def _check_tokens(self, live: _Live) -> None:
+        turns = live.turns
+        self._counts["turns"] += len(turns)
+        self._counts["sampled_tokens"] += sum(len(turn.output_ids) for turn in turns)
+        self._find(live.summary.rollout_id, self._token_breaches(turns, live.request))
 
     def _token_breaches(self, turns: Sequence[Turn], request: RolloutRequest) -> Sequence[Breach]:
         if any(turn.logprob_kind != "exact" for turn in turns):
             return ()  # an inexact engine's: exempt from 1 and 2, and no trainer gets its rows unasked
         if breaches := tuple(turn_breaches(turns, request)):
             return breaches
-        rows = trajectory(turns).rows
-        self._counts.update(rows=len(rows), spans=sum(len(row.spans) for row in rows))
+        if turns and one_branch(turns):
+            self._counts["rows"] += 1
+            self._counts["spans"] += sum(len(turn.spans) + (len(turn.delta_ids) > 0) for turn in turns)
+            return ()
+        rows = rows_of(turns)
+        self._counts["rows"] += len(rows)
+        self._counts["spans"] += sum(len(row.spans) for row in rows)
         return tuple(row_breaches(turns, rows))
 
+    async def _compare_rollouts(self) -> None:
+        """Those that run, that the tables don't have, or that the log does not."""
+        for live in self._live.values():
+            self._check_tokens(live)
+        for rollout_id in self._listed:
+            self._find(rollout_id, [(4, "it has ended by the tables, and by no event")])
+        for rollout_id in self._unlisted:
+            found = await self._store.rollout(rollout_id)
+            if found is None or found.status is None:
+                self._find(rollout_id, [(4, f"it has ended, and the tables say {found}")])
+        for rollout_id, replayed in self._other.items():
+            if rollout_id not in self._strange:
+                listed = await self._store.rollout(rollout_id)
+                self._find(rollout_id, [(4, f"the store has {listed}, its events lead to {replayed}")])
+        for rollout_id, kind in self._strange.items():
+            known = await self._store.rollout(rollout_id)
+            said = f"{kind} after its end" if known and known.status else f"{kind} of a rollout that was not started"
+            self._find(rollout_id, [(6 if known else 4, said)])
+
+    def _compare_group(self, group: GroupSummary) -> None:
+        replayed = self._replay.state.groups.get(group.group_id)
+        if group != replayed:
+            said = f"the store has {_states(group)}, its events lead to {_states(replayed)}"
+            self._find(group.group_id, [(4, said)])
+
+    def _is_verified(self, event: Event) -> bool:
+        """Whether it is of a group that was verified before."""
+        group_id = getattr(event, "group_id", None)
+        if group_id is None and (rollout_id := getattr(event, "rollout_id", None)) is not None:
+            group_id = group_of(rollout_id)
+        return group_id in self._skipped
+
     def _find(self, where: str, breaches: Iterator[Breach] | Sequence[Breach]) -> None:
-        self._findings += [Finding(invariant, where, message) for invariant, message in breaches]
-
-
-@dataclass(slots=True)
-class Replay:
-    """The events of a run applied again, one by one: where its members are, and what should not have happened."""
-
-    state: Projection = field(default_factory=Projection)
-    _leases: set[LeaseId] = field(default_factory=set)
-
-    def take(self, event: Event) -> Iterator[Breach]:
-        """What is wrong with the event, given those before."""
-        if isinstance(event, TurnRecorded | StepRecorded | LogRecorded):
-            return  # they move no member
-        try:
-            self.state.apply(event)
-        except StoreError as error:
-            yield self._invariant(event), str(error)
-            return
-        match event:
-            case RolloutEnded():
-                yield from self._ended(event)
-            case GroupClosed():
-                yield from self._closed(event)
-            case GroupLeased():
-                yield from self._leased(event)
-
-    def orphans(self) -> list[RolloutId]:
-        """Children that run though their parents have ended. Only rollouts that run are still known here."""
-        running = self.state.rollouts
-        return [id for id, child in running.items() if child.parent is not None and child.parent not in running]
-
-    def _ended(self, event: RolloutEnded) -> Iterator[Breach]:
-        rollout = self.state.rollouts.pop(event.rollout_id)
-        faulty = event.status in (Status.FAILED, Status.CANCELLED)
-        if faulty and event.score is not None:
-            yield 5, f"is {event.status} and has a score of {event.score.scalar}"
-        if not faulty and event.score is None and rollout.parent is not None:
-            yield 4, f"is a child that is {event.status} without a score: neither scored, failed nor cancelled"
-
-    def _closed(self, event: GroupClosed) -> Iterator[Breach]:
-        states = self.state.groups[event.group_id].members
-        scored = {index for index, state in enumerate(states) if state is MemberState.SCORED}
-        listed = set(event.members)
-        if listed - scored:
-            yield 5, f"was closed with members {sorted(listed - scored)}, which have no valid score"
-        if scored - listed:
-            yield 4, f"was closed without members {sorted(scored - listed)}, which have a valid score"
-
-    def _leased(self, event: GroupLeased) -> Iterator[Breach]:
-        if event.lease_id in self._leases:
-            yield 6, f"was leased again under lease '{event.lease_id}'; each delivery has a lease of its own"
-        self._leases.add(event.lease_id)
-        deliveries = self.state.groups[event.group_id].deliveries
-        if event.delivery != deliveries:
-            yield 9, f"calls delivery {deliveries} its delivery {event.delivery}"
-
-    def _invariant(self, event: Event) -> int:
-        """The invariant that an impossible event breaks."""
-        match event:
-            case GroupLeased() | GroupReturned():
-                return 6
-            case GroupAcked():
-                group = self.state.groups.get(event.group_id)
-                return 9 if group is not None and MemberState.ACKED in group.members else 6
-        return 4
-
-
-async def _rollouts(store: TraceStore, run_id: RunId) -> AsyncIterator[RolloutSummary]:
-    query = RolloutQuery(run_id=run_id, limit=PAGE)
-    while True:
-        page = await store.rollouts(query)
-        for rollout in page.rollouts:
-            yield rollout
-        if not page.next_cursor:
-            return
-        query = replace(query, cursor=page.next_cursor)
+        self.findings += [Finding(invariant, where, message) for invariant, message in breaches]
 
 
 def _name(event: Event) -> str:

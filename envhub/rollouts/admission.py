@@ -178,6 +178,13 @@ class Slot:
         finally:
             self._lendings -= 1
 
+    @asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        """Lends the slot within, and has it back at the end."""
+        async with self.lend():
+            yield
+        await self.take_back()
+
     async def take_back(self) -> None:
         """To be called before every action: waits for the slot where it was lent, unless a tool still lends it."""
         if not self.held and not self._lendings and not self._over:

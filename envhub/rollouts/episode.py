@@ -44,8 +44,7 @@ async def run_member(
     with ended_unless_resumed(earlier, platform):
         async with slot.hold(Precedence.RESUMED if earlier else Precedence.MEMBER):
             if platform.pauses.in_force:
-                await platform.pauses.admit(start, slot.lend)
-                await slot.take_back()
+                await platform.pauses.admit(start, slot.away)
             limits = start.request.limits
             clock = EpisodeClock(limits.deadline_s)
             purse = Purse(limits, most_critical=environments.get(start.request.environment.id).max_critical_steps)

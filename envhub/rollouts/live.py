@@ -186,9 +186,8 @@ class LiveRollout:
             self.platform.recorder.emit(RolloutPaused(self.start.run_id, time.time(), self.id))
         try:
             with self.clock.stopped():
-                async with self.slot.lend(), self._parked() if self.platform.parks_sandboxes else nullcontext():
+                async with self.slot.away(), self._parked() if self.platform.parks_sandboxes else nullcontext():
                     yield
-                await self.slot.take_back()
         finally:
             self._holds -= 1
             if not self._holds:

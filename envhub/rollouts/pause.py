@@ -17,7 +17,8 @@ from envhub.contracts.ids import PolicyId
 from envhub.contracts.pause import PauseMode, Scope
 from envhub.errors import UsageError
 
-Held: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]  # what a rollout does about being held
+# What a rollout does about being held: its slot is for others within, and it has it back at the end.
+Held: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 
 
 OPERATOR = "an operator"
@@ -135,12 +136,11 @@ class Gate:
 
     async def open(self, policy_id: PolicyId) -> None:
         """Waits until no pause holds that policy's calls."""
-        if not self.shut(policy_id):
-            return
-        async with self._held():
-            while self.shut(policy_id):
-                self._changed = self._changed or anyio.Event()
-                await self._changed.wait()
+        while self.shut(policy_id):  # another pause may have begun while this rollout waited for its slot
+            async with self._held():
+                while self.shut(policy_id):
+                    self._changed = self._changed or anyio.Event()
+                    await self._changed.wait()
 
     def call(self, policy_id: PolicyId) -> "_Call":
         """A generation within; a pause that cuts ends it."""

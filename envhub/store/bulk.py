@@ -1,4 +1,4 @@
-"""Rows written many a statement.
+"""Rows written many a statement; in PostgreSQL as postgres/bulk.py does it.
 
 SQLite gives the interpreter's lock away and takes it back for every statement that it runs: while the loop is busy,
 that costs more than the row itself (docs/adr/005-what-a-turn-costs.md).
@@ -7,17 +7,20 @@ that costs more than the row itself (docs/adr/005-what-a-turn-costs.md).
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any, TypeAlias
 
 from sqlalchemy import Connection
 
-Values: TypeAlias = tuple[Any, ...]  # of one row, in the order of its columns: each of the type that its column has
+from envhub.store.address import POSTGRES
+from envhub.store.postgres import bulk as postgres_bulk
+from envhub.store.postgres.bulk import Values
 
 CHUNKS = (256, 64, 16, 4, 1)  # rows a statement: a few lengths, so that each is compiled once; 256 rows of 23 fit
 
 
 def insert(connection: Connection, table: str, columns: tuple[str, ...], rows: Sequence[Values]) -> None:
     """Adds the rows, in order."""
+    if connection.dialect.name == POSTGRES:
+        return postgres_bulk.insert(connection, table, columns, rows)
     for chunk in _chunks(rows):
         connection.exec_driver_sql(_insertion(table, columns, len(chunk)), _flat(chunk))
 
@@ -26,6 +29,8 @@ def update(
     connection: Connection, table: str, keys: tuple[str, ...], columns: tuple[str, ...], rows: Sequence[Values]
 ) -> None:
     """Sets `columns` of the rows that `keys` name; the values of a row are those of its keys, then of its columns."""
+    if connection.dialect.name == POSTGRES:
+        return postgres_bulk.update(connection, table, keys, columns, rows)
     for chunk in _chunks(rows):
         connection.exec_driver_sql(_change(table, keys, columns, len(chunk)), _flat(chunk))
 

@@ -1,19 +1,29 @@
 """MemoryTraceStore: a trace store for tests and throw-away runs. It keeps the same bytes as the durable ones."""
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from itertools import islice
 
 from envhub.contracts.events import Event
-from envhub.contracts.ids import RolloutId, RunId
+from envhub.contracts.ids import GroupId, RolloutId, RunId
 from envhub.contracts.members import MemberCounts
-from envhub.contracts.store import GroupSummary, RolloutPage, RolloutQuery, RolloutSummary, RunSummary
+from envhub.contracts.store import (
+    GroupSummary,
+    RolloutFacts,
+    RolloutPage,
+    RolloutQuery,
+    RolloutSummary,
+    RunSummary,
+    StoredEvent,
+    TextMatches,
+)
 from envhub.errors import StoreError
 from envhub.store.codec import decode
 from envhub.store.images import files_of, fill
 from envhub.store.paging import next_cursor, position
 from envhub.store.projection import Projection, RunRecord
 from envhub.store.sealed import stored
+from envhub.store.text_search import SPOKEN, phrases_of, text_of, words_of
 
 
 class MemoryTraceStore:
@@ -23,6 +33,7 @@ class MemoryTraceStore:
         self._log: list[tuple[str, bytes]] = []
         self._of_run: dict[RunId, list[int]] = defaultdict(list)  # places in the log
         self._of_rollout: dict[tuple[RunId, RolloutId], list[int]] = defaultdict(list)
+        self._of_group: dict[GroupId, list[int]] = defaultdict(list)
         self._state = Projection()
         self._images: dict[str, bytes] = {}
         self._closed = False
@@ -76,6 +87,54 @@ class MemoryTraceStore:
         groups = (group for group in self._state.groups.values() if group.run_id == run_id)
         return tuple(sorted(groups, key=lambda group: group.number))
 
+    async def group(self, group_id: GroupId) -> GroupSummary | None:
+        self._check_open()
+        return self._state.groups.get(group_id)
+
+    async def group_events(self, group_id: GroupId) -> Sequence[Event]:
+        self._check_open()
+        return [decode(*self._log[place]) for place in self._of_group.get(group_id, ())]
+
+    async def run_events(self, run_id: RunId) -> Sequence[Event]:
+        events = [event async for event in self.events(run_id)]
+        return [event for event in events if not hasattr(event, "rollout_id") and not hasattr(event, "group_id")]
+
+    async def events_of(
+        self, run_id: RunId, rollout_ids: Collection[RolloutId], kinds: Collection[type[Event]] = ()
+    ) -> Sequence[Event]:
+        found = [event for id in rollout_ids async for event in self.events(run_id, id)]
+        return [event for event in found if not kinds or type(event) in kinds]
+
+    async def log(self, run_id: RunId, after: int, limit: int) -> Sequence[StoredEvent]:
+        self._check_open()
+        places = islice((place for place in self._of_run.get(run_id, ()) if place >= after), limit)
+        return [StoredEvent(place + 1, *self._log[place]) for place in places]
+
+    async def facts(self, after: int, limit: int) -> Sequence[RolloutFacts]:
+        self._check_open()
+        rollouts = islice(enumerate(self._state.rollouts.values(), start=1), after, after + limit)
+        return [_facts(place, rollout) for place, rollout in rollouts]
+
+    async def ended_facts(self, places: Collection[int]) -> Sequence[RolloutFacts]:
+        rollouts = await self.rollouts_at(tuple(places))
+        return [_facts(*found) for found in zip(places, rollouts, strict=True) if found[1].status is not None]
+
+    async def rollouts_at(self, places: Sequence[int]) -> tuple[RolloutSummary, ...]:
+        self._check_open()
+        rollouts = list(self._state.rollouts.values())
+        return tuple(rollouts[place - 1] for place in places if place <= len(rollouts))
+
+    async def find_text(self, text: str) -> TextMatches:
+        self._check_open()
+        phrases, found = phrases_of(text), set[RolloutId]()
+        for kind, payload in self._log:
+            if kind in SPOKEN:
+                said = words_of(text_of(kind, payload))
+                if all(phrase.matches(said) for phrase in phrases):
+                    found.add(decode(kind, payload).rollout_id)  # type: ignore[union-attr]  # kinds of rollouts only
+        places = [place for place, id in enumerate(self._state.rollouts, start=1) if id in found]
+        return TextMatches(places, len(self._log), len(self._log))
+
     async def close(self) -> None:
         self._closed = True
 
@@ -88,6 +147,8 @@ class MemoryTraceStore:
         rollout_id = getattr(event, "rollout_id", None)
         if rollout_id is not None:
             self._of_rollout[event.run_id, rollout_id].append(place)
+        elif (group_id := getattr(event, "group_id", None)) is not None:
+            self._of_group[group_id].append(place)
 
     def _summary(self, run: RunRecord) -> RunSummary:
         groups = (group for group in self._state.groups.values() if group.run_id == run.run_id)
@@ -104,6 +165,11 @@ class MemoryTraceStore:
             if _matches(query, rollout) and (query.root is None or rollout.rollout_id in tree):
                 found.append((place, rollout))
         return found if query.root is not None else found[::-1]
+
+
+def _facts(place: int, rollout: RolloutSummary) -> RolloutFacts:
+    known = {"place": place, "is_root": rollout.parent is None}
+    return RolloutFacts._make(known.get(name, getattr(rollout, name, None)) for name in RolloutFacts._fields)
 
 
 def _matches(query: RolloutQuery, rollout: RolloutSummary) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import NoReturn, TypeVar, assert_never
 
 from envhub.contracts.events import (
+    CallRecorded,
     EpisodeRecorded,
     Event,
     GroupAcked,
@@ -18,6 +19,7 @@ from envhub.contracts.events import (
     GroupReturned,
     GroupSubmitted,
     LogRecorded,
+    OperatorActed,
     RolloutContinued,
     RolloutEnded,
     RolloutPaused,
@@ -38,7 +40,7 @@ from envhub.contracts.outcome import Status
 from envhub.contracts.store import GroupSummary, RolloutSummary
 from envhub.errors import StoreError
 from envhub.store import summaries
-from envhub.store.text import well_formed
+from envhub.store.text import listed
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -116,7 +118,7 @@ class Projection:
         match event:
             case TurnRecorded():
                 self.rollouts[event.rollout_id] = summaries.with_turn(self._rollout(event), event)
-            case StepRecorded() | SnapshotTaken() | EpisodeRecorded() | LogRecorded():
+            case StepRecorded() | CallRecorded() | SnapshotTaken() | EpisodeRecorded() | LogRecorded():
                 self._rollout(event)
             case RolloutStarted():
                 self._start_rollout(event)
@@ -130,7 +132,7 @@ class Projection:
                 self._end_rollout(event)
             case RunStarted():
                 self._start_run(event)
-            case VersionPending() | VersionFailed() | VersionAnnounced() | ServerMoved():
+            case VersionPending() | VersionFailed() | VersionAnnounced() | ServerMoved() | OperatorActed():
                 self._run(event)
             case GroupSubmitted():
                 self._submit(event)
@@ -150,7 +152,7 @@ class Projection:
     def _start_run(self, event: RunStarted) -> None:
         if event.run_id in self.runs:
             _refuse(event, "there is a run of that id already; resume it, or choose another id")
-        if not event.run_id or well_formed(event.run_id) != event.run_id:
+        if not event.run_id or listed(event.run_id) != event.run_id:
             _refuse(event, "a run id must be text, and not empty")
         self.runs[event.run_id] = RunRecord(event.run_id, event.at, event.seed)
 
@@ -287,6 +289,7 @@ class Projection:
         self,
         event: TurnRecorded
         | StepRecorded
+        | CallRecorded
         | SnapshotTaken
         | EpisodeRecorded
         | LogRecorded

@@ -75,7 +75,7 @@ def stored(event: Event) -> tuple[str, bytes]:
     Raises:
         StoreError: it holds what is no data.
     """
-    if isinstance(event, Sealed):
+    if isinstance(event, (SealedTurn, SealedStep)):  # a union is looked through in three times the time
         return _KIND_OF[type(event)], event.payload
     return codec.kind_of(event), codec.encode(event)
 

@@ -4,14 +4,13 @@ Invariant: what is remembered is what the tables hold, of rollouts that run and 
 that ends where this writer left it; where another one wrote, or a transaction failed, it is forgotten.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select
+from sqlalchemy import Connection, Row, Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from envhub.contracts.events import (
@@ -28,7 +27,8 @@ from envhub.contracts.outcome import Status
 from envhub.contracts.store import GroupSummary, RolloutSummary
 from envhub.errors import Boundary
 from envhub.store import bulk
-from envhub.store.bulk import Values
+from envhub.store.keys import among
+from envhub.store.postgres.bulk import Values
 from envhub.store.projection import NO_LEASE, Projection, RunRecord
 from envhub.store.sealed import stored
 from envhub.store.tables import EventRow, GroupRow, MemberRow, RolloutRow, RunRow
@@ -38,7 +38,7 @@ Rows: TypeAlias = Sequence[Row[*tuple[Any, ...]]]
 Query: TypeAlias = Select[*tuple[Any, ...]]
 
 MOVING = (RolloutPaused, RolloutContinued, RolloutResumed, RolloutEnded)  # events of a rollout that move its member
-_EVENT = ("run_id", "rollout_id", "group_id", "kind", "at", "payload")
+_EVENT = ("seq", "run_id", "rollout_id", "group_id", "kind", "at", "payload")
 _RUN = ("run_id", "started_at", "seed", "submitted")
 _GROUP = ("group_id", "run_id", "number", "environment", "task_id")
 _DELIVERY = ("closed", "deliveries", "lease")
@@ -51,8 +51,6 @@ ROLLOUTS: Query = select(*(getattr(RolloutRow, name) for name in _ROLLOUT))
 GROUPS: Query = select(*GroupRow.__table__.columns)
 MEMBERS: Query = select(MemberRow.group_id, MemberRow.state).order_by(MemberRow.group_id, MemberRow.member)
 _RUNS: Query = select(*RunRow.__table__.columns)
-# Many keys as one parameter: the statement is compiled once, whatever their number.
-_KEYS = select(func.json_each(bindparam("keys")).table_valued("value").c.value)
 
 
 class ProjectedLog:
@@ -68,22 +66,24 @@ class ProjectedLog:
             StoreError: an event is impossible, or holds what is no data.
         """
         rows = [_event_values(event) for event in events]
-        known = self._projection(connection)
+        known, end = self._projection(connection)
         _load(connection, events, known)
         changes = known.after(events)
         _save(connection, known, changes)
-        bulk.insert(connection, EventRow.__tablename__, _EVENT, rows)
+        placed = [(place, *values) for place, values in enumerate(rows, end + 1)]
+        bulk.insert(connection, EventRow.__tablename__, _EVENT, placed)
         known.update(changes)
         _forget_ended(known, changes)
-        self._known, self._end = known, self._end + len(rows)
+        self._known, self._end = known, end + len(rows)
 
-    def _projection(self, connection: Connection) -> Projection:
-        """What is known of the log, which is nothing where it does not end at its known end."""
-        known, self._known = self._known, Projection()
+    def forget(self) -> None:
+        """What was appended last is not in the tables."""
+        self._known, self._end = Projection(), -1
+
+    def _projection(self, connection: Connection) -> tuple[Projection, int]:
+        """What is known of the log, which is nothing where it does not end at its known end; and its end."""
         end = connection.execute(select(func.coalesce(func.max(EventRow.seq), 0))).scalar_one()
-        if end != self._end:
-            known, self._end = Projection(), end
-        return known
+        return (self._known if end == self._end else Projection()), end
 
 
 def rollout_summary(row: Row[Any]) -> RolloutSummary:
@@ -164,7 +164,7 @@ def _by_key(
     wanted = [key for key in keys if key is not None]
     if not wanted:
         return ()
-    return connection.execute(query.where(column.in_(_KEYS)), {"keys": json.dumps(wanted)}).all()
+    return connection.execute(query.where(among(column, "keys")), {"keys": wanted}).all()
 
 
 def _save(connection: Connection, before: Projection, changes: Projection) -> None:

@@ -5,11 +5,14 @@ They hold no foreign keys: every row but an event's comes from projection.py, wh
 
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, Index, Integer, LargeBinary, MetaData, String
+from sqlalchemy import BigInteger, Index, Integer, LargeBinary, MetaData, String, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 # A 64-bit key that SQLite takes for its row id.
 _Seq = BigInteger().with_variant(Integer(), "sqlite")
+
+OF_GROUPS = "rollout_id IS NULL AND group_id IS NOT NULL"  # events of groups themselves,
+OF_RUNS = "rollout_id IS NULL AND group_id IS NULL"  # and of runs
 
 
 class Base(DeclarativeBase):
@@ -23,7 +26,12 @@ class EventRow(Base):
     """One event. Its order in the log is its `seq`."""
 
     __tablename__ = "events"
-    __table_args__ = (Index(None, "run_id"), Index(None, "run_id", "rollout_id"))  # SQLite adds seq to each
+    __table_args__ = (  # SQLite adds seq to each
+        Index(None, "run_id"),
+        Index(None, "run_id", "rollout_id"),
+        Index(None, "group_id", sqlite_where=text(OF_GROUPS), postgresql_where=text(OF_GROUPS)),
+        Index("ix_events_of_runs", "run_id", sqlite_where=text(OF_RUNS), postgresql_where=text(OF_RUNS)),
+    )
 
     seq: Mapped[int] = mapped_column(_Seq, primary_key=True)
     run_id: Mapped[str]
@@ -80,14 +88,12 @@ class MemberRow(Base):
 
 
 class RolloutRow(Base):
-    """One rollout, in the order in which rollouts started. Each filter of a page has an index that ends with `seq`."""
+    """One rollout, in the order in which rollouts started. Long lists are filtered in memory (monitor/rollouts.py): an
+    index for each filter would cost every rollout that is written."""
 
     __tablename__ = "rollouts"
     __table_args__ = (
         Index(None, "run_id"),
-        Index(None, "environment"),
-        Index(None, "status"),
-        Index(None, "reward"),
         Index(None, "group_id"),
         Index(None, "parent"),
     )
@@ -102,6 +108,7 @@ class RolloutRow(Base):
     root: Mapped[str]
     environment: Mapped[str]
     task_id: Mapped[str]
+    policy_id: Mapped[str]
     status: Mapped[str | None]
     truncated_by: Mapped[str]
     reward: Mapped[float | None]

@@ -1,4 +1,4 @@
-"""Text that UTF-8 can carry."""
+"""Text that UTF-8, and columns of databases, can carry."""
 
 
 def well_formed(text: str) -> str:
@@ -9,3 +9,9 @@ def well_formed(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def listed(text: str) -> str:
+    """The text for a column: well formed, and with U+FFFD for NUL, which PostgreSQL's text can't hold. What was really
+    said is in the events."""
+    return well_formed(text).replace("\0", "\ufffd")

@@ -61,14 +61,17 @@ class Answer:
         return np.concatenate((_NO_IDS, *(chunk.ids for chunk in self._chunks)))
 
     def cut(self, stop_ids: frozenset[int], finish: Finish | None = None) -> None:
-        """To be called when the generation was ended from outside: its end may have been all that was missing."""
-        if self._finish is not None or not self._chunks:
+        """To be called when the generation was ended from outside: its end may have been all that was missing. Where
+        the engine was stopped too, its Finish.ABORT may have come first: that ends a generation, and no answer."""
+        if self._finish not in (None, Finish.ABORT):
+            return
+        self._finish = finish
+        if not self._chunks:
             return
         if int(self._chunks[-1].ids[-1]) in stop_ids:
-            finish = Finish.STOP
+            self._finish = Finish.STOP
         elif self._tokens == self.max_tokens:
-            finish = Finish.LENGTH
-        self._finish = finish
+            self._finish = Finish.LENGTH
 
     def stop(self) -> None:
         """To be called where what came so far is the whole answer, whatever the engine would still say."""

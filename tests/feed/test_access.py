@@ -1,8 +1,6 @@
 """Who may call what: tokens by role, certificates of clients; health and reflection; files by their hash."""
 
 import hashlib
-import shutil
-import subprocess
 from functools import partial
 
 import grpc
@@ -12,16 +10,18 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from envhub.contracts.pause import Scope
 from envhub.errors import FeedUnavailable, UsageError
-from envhub.feed.access import Gate, Role, ServerTls, needed_for
+from envhub.feed.access import FeedAccess, Role, ServerTls
 from envhub.feed.client import ClientTls, FeedClient
+from envhub.feed.gate import Gate, needed_for
 from envhub.feed.remote_control import RemoteControl
 from envhub.feed.server import serve
 from envhub.feed.v1 import feed_pb2 as pb
+from tests.feed.certificates import Authority
 from tests.feed.feeding import call, consume, fake, ids, in_thread
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
-ROLES = {"watch": Role.OBSERVER, "train": Role.TRAINER}
+ROLES = {"watch": Role.OBSERVER, "train": Role.TRAINER, "root": Role.OPERATOR}
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ async def test_token_opens_what_its_role_may_do_and_no_more(token, reads, trains
             assert allowed(lambda: FeedClient(address, consumer="x", token=token).close()) is trains
             assert allowed(lambda: control.abort(Scope())) is steers
 
-    async with serve(run, run, token="root", roles=ROLES) as address:
+    async with serve(run, run, access=FeedAccess(ROLES)) as address:
         await in_thread(work, address)
 
 
@@ -61,7 +61,7 @@ async def test_unknown_token_opens_nothing_of_any_kind(token):
         ("Blobs", "Get", pb.BlobRequest(), True),
         ("Rollouts", "Stream", iter([pb.ClientMessage()]), True),
     ]
-    async with serve(run, run, roles=ROLES) as address:
+    async with serve(run, run, access=FeedAccess(ROLES)) as address:
         for service, method, message, streams in calls:
             with pytest.raises(grpc.RpcError) as caught:
                 await in_thread(partial(call, address, service, method, message, token=token, streams=streams))
@@ -78,39 +78,16 @@ def test_tokens_are_not_shown():
     assert "secret" not in repr(vars(Gate({"x": Role.TRAINER}))["_roles"])
 
 
-def openssl(*arguments: object) -> None:
-    program = shutil.which("openssl")
-    if program is None:
-        pytest.skip("no openssl to make certificates with")
-    subprocess.run([program, *map(str, arguments)], check=True, capture_output=True, timeout=30)
-
-
 @pytest.fixture
 def authority(tmp_path):
-    """Signs certificates: `authority(name)` gives one with its key, `authority.ca` is its own."""
-    key, ca = tmp_path / "ca.key", tmp_path / "ca.pem"
-    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl(*new, "-x509", "-days", 1, "-subj", "/CN=ca", "-keyout", key, "-out", ca)
-
-    class Authority:
-        pem = ca.read_bytes()
-
-        def issue(self, name: str) -> tuple[bytes, bytes]:
-            own, asked, signed, names = (tmp_path / f"{name}.{end}" for end in ("key", "csr", "pem", "ext"))
-            names.write_text("subjectAltName=IP:127.0.0.1")
-            openssl(*new, "-subj", f"/CN={name}", "-keyout", own, "-out", asked)
-            signing = ("-CA", ca, "-CAkey", key, "-CAcreateserial", "-days", 1, "-extfile", names)
-            openssl("x509", "-req", "-in", asked, "-out", signed, *signing)
-            return signed.read_bytes(), own.read_bytes()
-
-    return Authority()
+    return Authority(tmp_path)
 
 
 async def test_client_has_to_show_a_certificate_where_the_server_asks_for_one(authority):
     run = fake(1)
     certificate, key = authority.issue("server")
     tls = ServerTls(certificate, key, client_ca=authority.pem)
-    async with serve(run, run, host="0.0.0.0", token="secret", tls=tls) as bound:
+    async with serve(run, run, host="0.0.0.0", access=FeedAccess({"secret": Role.TRAINER}, tls)) as bound:
         address = f"127.0.0.1:{bound.rpartition(':')[2]}"
         bare = partial(consume, address, token="secret", tls=ClientTls(authority.pem), reconnect_s=0.3)
         with pytest.raises(FeedUnavailable):
@@ -128,7 +105,7 @@ async def test_health_says_of_each_service_that_it_serves_without_a_token():
             names = ["", "envhub.feed.v1.Rollouts", "envhub.feed.v1.Control", "envhub.feed.v1.Blobs"]
             return [stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status for name in names]
 
-    async with serve(run, run, token="secret") as address:
+    async with serve(run, run, access=FeedAccess({"secret": Role.TRAINER})) as address:
         assert await in_thread(check, address) == [health_pb2.HealthCheckResponse.SERVING] * 4
 
 

@@ -27,7 +27,9 @@ from envhub.contracts.task import Task
 from envhub.contracts.trajectory import Row, Trajectory
 from envhub.contracts.turn import PromptImage, Span
 from envhub.errors import UsageError
-from envhub.feed.codec import decode_group, encode_delivery, encode_group
+from envhub.feed import encoding
+from envhub.feed.codec import decode_group
+from envhub.feed.encoding import encode_delivery, encode_group
 from envhub.feed.v1 import feed_pb2 as pb
 from envhub.testing.fake_deliveries import closed_group
 
@@ -124,10 +126,13 @@ def assert_same_row(sent, received):
     assert (received.ids.dtype, received.logprobs.dtype) == (np.int32, np.float32)
 
 
+@pytest.mark.parametrize("small_tokens", [-1, 1 << 20], ids=["in pieces", "whole"])
 @settings(deadline=None, max_examples=60)
-@given(groups())
-def test_group_survives_the_wire(group):
-    received = decode_group(encode_group(group))
+@given(group=groups())
+def test_group_survives_the_wire(small_tokens, group):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(encoding, "SMALL_TOKENS", small_tokens)
+        received = decode_group(encode_group(group))
     for name in ("run_id", "group_id", "number", "policy_version"):
         assert getattr(received, name) == getattr(group, name)
     assert (received.environment, received.task_id) == (

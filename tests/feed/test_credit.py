@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from envhub.contracts.delivery import Delivery
 from envhub.contracts.ids import LeaseId
 from envhub.errors import UsageError
-from envhub.feed.allowance import Allowance, Cost, most_bytes, tokens_of
+from envhub.feed.allowance import Allowance, Cost, most_bytes
 from envhub.feed.client import FeedClient
-from envhub.feed.codec import encode_delivery, encode_group
+from envhub.feed.encoding import encode_delivery, encode_group, tokens_of
 from envhub.feed.server import serve
 from envhub.feed.v1 import feed_pb2 as pb
 from envhub.testing.fake_deliveries import FakeDeliveries, closed_group

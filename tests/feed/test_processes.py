@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 
 from envhub.errors import FeedUnavailable
-from envhub.feed.access import ServerTls
+from envhub.feed.access import FeedAccess, Role, ServerTls
 from envhub.feed.client import ClientTls, FeedClient
 from envhub.feed.server import serve
 from envhub.testing.fake_deliveries import FakeDeliveries, closed_group
@@ -19,6 +19,7 @@ from envhub.testing.fake_deliveries import FakeDeliveries, closed_group
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
 ROOT = Path(__file__).parents[2]
+SECRET = {"secret": Role.TRAINER}
 
 HOLD = """
 import sys, time
@@ -77,7 +78,7 @@ def identity(tmp_path) -> ServerTls:
 
 async def test_feed_for_other_machines_is_served_over_tls(identity):
     run = FakeDeliveries([closed_group(0)])
-    async with serve(run, run, host="0.0.0.0", token="secret", tls=identity) as bound:
+    async with serve(run, run, host="0.0.0.0", access=FeedAccess(SECRET, identity)) as bound:
         address = f"127.0.0.1:{bound.rpartition(':')[2]}"
         with pytest.raises(FeedUnavailable):
             await anyio.to_thread.run_sync(partial(consume, address, token="secret", reconnect_s=0.2))
@@ -104,7 +105,7 @@ async def test_example_trainer_drains_a_run_and_reports_it():
 
 async def test_example_trainer_without_a_valid_token_says_why():
     run = FakeDeliveries([closed_group(0)])
-    async with serve(run, run, token="secret") as address:
+    async with serve(run, run, access=FeedAccess(SECRET)) as address:
         result = await run_example(address, check=False)
     assert result.returncode == 1
     assert b"error: the feed at" in result.stderr

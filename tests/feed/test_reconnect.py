@@ -136,7 +136,7 @@ async def test_port_is_free_after_a_stop_whose_store_failed():
             async with serve(run, run) as address:
                 tasks.start_soon(in_thread, work, address)
                 await broke.wait()
-        check_address("127.0.0.1", int(address.rpartition(":")[2]), False)
+        check_address("127.0.0.1", int(address.rpartition(":")[2]))
 
 
 async def test_last_words_of_a_trainer_are_heard_by_a_feed_that_stops_once_the_run_is_drained():

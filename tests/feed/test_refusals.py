@@ -8,7 +8,7 @@ import pytest
 from envhub import http_server
 from envhub.contracts.address import is_loopback
 from envhub.errors import UsageError
-from envhub.feed.access import ServerTls
+from envhub.feed.access import FeedAccess, Role, ServerTls
 from envhub.feed.client import FeedClient
 from envhub.feed.server import check_address, serve
 from envhub.feed.v1 import feed_pb2 as pb
@@ -16,11 +16,13 @@ from tests.feed.feeding import OPEN, consume, converse, fake, in_thread
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
 
+SECRET = {"secret": Role.TRAINER}
+
 
 @pytest.mark.parametrize("token", [None, "wrong"])
 async def test_wrong_token_is_refused(token):
     run = fake(1)
-    async with serve(run, run, token="secret") as address:
+    async with serve(run, run, access=FeedAccess(SECRET)) as address:
         with pytest.raises(UsageError, match="wrong or missing token"):
             await in_thread(partial(consume, address, token=token))
     assert run.consumers == []
@@ -28,18 +30,39 @@ async def test_wrong_token_is_refused(token):
 
 async def test_right_token_is_served():
     run = fake(1)
-    async with serve(run, run, token="secret") as address:
+    async with serve(run, run, access=FeedAccess(SECRET)) as address:
         assert await in_thread(partial(consume, address, token="secret")) == ["run-0"]
 
 
 @pytest.mark.parametrize(
-    ("options", "missing"), [({}, "a token and TLS"), ({"token": "secret"}, "TLS")], ids=["bare", "token only"]
+    ("access", "missing"),
+    [
+        (FeedAccess(), "a token and TLS"),
+        (FeedAccess(SECRET), "TLS"),
+        (FeedAccess(proxied=True), "a token"),
+        (FeedAccess(tls=ServerTls(b"certificate", b"key")), "a token"),
+    ],
+    ids=["bare", "token only", "proxy only", "TLS only"],
 )
-async def test_host_that_others_reach_needs_a_token_and_tls(options, missing):
+async def test_host_that_others_reach_needs_a_token_and_tls(access, missing):
     run = fake(1)
     with pytest.raises(UsageError, match=rf"host '0\.0\.0\.0' can be reached from outside, which needs {missing};"):
-        async with serve(run, run, host="0.0.0.0", **options):
+        async with serve(run, run, host="0.0.0.0", access=access):
             pass
+
+
+async def test_feed_behind_a_proxy_that_ends_tls_is_served_in_the_clear():
+    run = fake(1)
+    async with serve(run, run, host="0.0.0.0", access=FeedAccess(SECRET, proxied=True)) as bound:
+        address = f"127.0.0.1:{bound.rpartition(':')[2]}"
+        assert await in_thread(partial(consume, address, token="secret")) == ["run-0"]
+
+
+@pytest.mark.parametrize("token", ["", " padded", "two\nlines", "geheim-ß"])
+def test_token_that_no_client_could_send_is_refused_and_not_shown(token):
+    with pytest.raises(UsageError, match="a token of the role observer") as refused:
+        FeedAccess({token: Role.OBSERVER})
+    assert not token or token not in str(refused.value)
 
 
 async def test_token_never_leaves_the_machine_in_the_clear():
@@ -67,8 +90,8 @@ async def test_checking_an_address_finds_what_serving_would_and_leaves_the_port_
     async with serve(run, run) as address:
         port = int(address.rpartition(":")[2])
         with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{port} .*in use"):
-            check_address("127.0.0.1", port, False)
-    check_address("127.0.0.1", port, False)
+            check_address("127.0.0.1", port)
+    check_address("127.0.0.1", port)
     async with serve(run, run, port=port):
         pass
 
@@ -83,11 +106,11 @@ async def test_checking_an_address_finds_what_serving_would_and_leaves_the_port_
 )
 def test_checking_an_address_refuses_what_serving_would(host, port, rule):
     with pytest.raises(UsageError, match=rule):
-        check_address(host, port, True)
+        check_address(host, port, FeedAccess(SECRET))
 
 
 def test_checking_an_address_admits_a_host_that_token_and_tls_guard():
-    check_address("0.0.0.0", 0, True, ServerTls(b"certificate", b"key"))
+    check_address("0.0.0.0", 0, FeedAccess(SECRET, ServerTls(b"certificate", b"key")))
 
 
 @pytest.mark.parametrize("credit", [0, 1025])

@@ -2,7 +2,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,12 +24,14 @@ from envhub.contracts.ids import LeaseId, PolicyId, RunId
 from envhub.contracts.messages import Role
 from envhub.contracts.outcome import Status
 from envhub.contracts.score import Score
+from envhub.contracts.store import StoredEvent
 from envhub.contracts.trajectory import Row
 from envhub.contracts.turn import NO_VERSION, Turn
 from envhub.errors import UnknownName
 from envhub.monitor.token_checks import row_breaches
-from envhub.monitor.verify import Finding, VerifyReport, verify
+from envhub.monitor.verify import Finding, VerifyReport, verify, verify_from
 from envhub.store.memory_store import MemoryTraceStore
+from envhub.store.sealed import stored
 from envhub.store.sql_store import open_store
 from envhub.testing.traces import SampleRun, sample_events, sample_turn
 from envhub.tokens.rows import trajectory
@@ -46,23 +48,24 @@ class TamperedStore(MemoryTraceStore):
         super().__init__()
         self._edit = edit
 
-    async def events(self, run_id, rollout_id=None) -> AsyncIterator[Event]:
-        for event in self._edit([event async for event in super().events(run_id, rollout_id)]):
-            yield event
+    async def log(self, run_id: RunId, after: int, limit: int) -> Sequence[StoredEvent]:
+        events = self._edit([event async for event in self.events(run_id)])
+        read = [StoredEvent(place, *stored(event)) for place, event in enumerate(events, start=1)]
+        return read[after : after + limit]
 
 
 class GrowingStore(MemoryTraceStore):
-    """Appends one more event each time its events were read."""
+    """Appends one more event each time its log was read to its end."""
 
     def __init__(self, more: list[Event]) -> None:
         super().__init__()
         self._more = more
 
-    async def events(self, run_id, rollout_id=None) -> AsyncIterator[Event]:
-        async for event in super().events(run_id, rollout_id):
-            yield event
-        if self._more:
+    async def log(self, run_id: RunId, after: int, limit: int) -> Sequence[StoredEvent]:
+        read = await super().log(run_id, after, limit)
+        if not read and self._more:
             await self.append([self._more.pop(0)])
+        return read
 
 
 async def verified(events: Sequence[Event]) -> VerifyReport:
@@ -340,3 +343,30 @@ async def test_group_acked_twice_is_found() -> None:
 async def test_delivery_with_a_wrong_number_is_found() -> None:
     report = await verified(changed(GroupLeased, 1, delivery=5))
     assert report.findings == (Finding(9, "sample-0", "calls delivery 2 its delivery 5"),)
+
+
+async def test_what_was_verified_is_not_read_again_and_the_rest_is() -> None:
+    run, store = SampleRun(), MemoryTraceStore()
+    one, late = run.start(0, 0), run.start(1, 0)
+    done = [run.started(), run.submitted(0, k=1), one, run.submitted(1, k=1), late]
+    await store.append([*done, run.turn(one, sample_turn(0)), run.end(one), run.closed(0, 0), run.acked(0)])
+    first, known = await verify_from(store, {})
+    assert (first.ok, known[RunId("sample")].groups) == (True, 1)
+    await store.append([run.turn(late, sample_turn(0)), run.end(late), run.closed(1, 0), run.acked(1)])
+    second, known = await verify_from(store, known)
+    assert (second.ok, second.rollouts, second.turns) == (True, 1, 1)  # the first group's were not read
+    assert known[RunId("sample")].groups == 2
+    third, same = await verify_from(store, known)
+    assert (third.ok, third.events, same) == (True, 0, known)
+
+
+async def test_what_breaks_after_a_verify_is_found_by_the_next() -> None:
+    run, store = SampleRun(), MemoryTraceStore()
+    await store.append([run.started(), run.submitted(0, k=1)])
+    _, known = await verify_from(store, {})
+    start = run.start(0, 0)
+    bad = replace(sample_turn(0), logprobs=np.full(8, 0.5, np.float32))
+    await store.append([start, run.turn(start, bad), run.end(start)])
+    report, still = await verify_from(store, known)
+    assert found(report) == [(2, "sample-0-0-0")]
+    assert still == known

@@ -145,6 +145,22 @@ def test_a_paused_run_starts_no_rollout_and_holds_no_slot() -> None:
     virtual_time.run(play)
 
 
+def test_who_waited_for_a_slot_from_one_pause_into_the_next_says_nothing_in_it() -> None:
+    async def play() -> None:
+        async with open_scripted_run(long, latency_s=10.0, max_running=1) as run:
+            started = await run.manager.start(replace(walk(), k=3))
+            for _ in range(4):
+                await anyio.sleep(2)
+                await run.manager.pause(RUN, PauseMode.CUT)
+                await anyio.sleep(1)
+                assert run.slots.free == 1
+                await run.manager.resume(RUN)
+            await started.handed_on.wait()
+            assert [turn.response.content for turn in turns(await run.events())] == [LONG] * 3
+
+    virtual_time.run(play)
+
+
 def test_a_pause_is_no_time_of_the_episode() -> None:
     group = walk()
     limits = replace(group.rollout.limits, deadline_s=15.0)

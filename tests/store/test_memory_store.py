@@ -3,10 +3,10 @@
 import pytest
 
 from envhub.store.memory_store import MemoryTraceStore
-from envhub.testing.store_suite import StoreSuite
+from envhub.testing.store_suite import BrowsableStoreSuite
 
 
-class TestMemoryTraceStore(StoreSuite):
+class TestMemoryTraceStore(BrowsableStoreSuite):
     @pytest.fixture
     async def store(self):
         return MemoryTraceStore()

@@ -9,12 +9,23 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
+from envhub.contracts.ids import TRAINED
+from envhub.contracts.store import RolloutQuery
 from envhub.errors import StoreError
 from envhub.store.sql_store import open_store
 from envhub.store.tables import Base
 from envhub.testing.traces import sample_events
 
 pytestmark = pytest.mark.anyio
+
+BACK_TO_THE_FIRST = (
+    "DROP TABLE images",
+    "ALTER TABLE rollouts DROP COLUMN policy_id",
+    "DROP INDEX ix_events_group_id",
+    "DROP INDEX ix_events_of_runs",
+    *(f"CREATE INDEX ix_rollouts_{column} ON rollouts ({column})" for column in ("environment", "status", "reward")),
+    "UPDATE alembic_version SET version_num = '0001'",
+)
 
 
 @pytest.fixture
@@ -39,14 +50,16 @@ async def test_migrations_make_the_tables_that_the_code_reads(path: Path) -> Non
 
 
 async def test_a_database_of_the_first_revision_is_upgraded_and_keeps_what_it_has(path: Path) -> None:
-    for statement in ("DROP TABLE images", "UPDATE alembic_version SET version_num = '0001'"):
+    for statement in BACK_TO_THE_FIRST:
         edit(path, statement)
-    with pytest.raises(StoreError, match="is of revision 0001, and this envhub reads 0002; open it once for writing"):
+    with pytest.raises(StoreError, match="is of revision 0001, and this envhub reads 0003; open it once for writing"):
         await open_store(str(path), read_only=True)
     store = await open_store(str(path))
     (run,) = await store.runs()
     assert run.members.drained
     assert await store.image("5" * 64) is None
+    page = await store.rollouts(RolloutQuery())
+    assert {rollout.policy_id for rollout in page.rollouts} == {TRAINED}  # from the events of their starts
     await store.close()
 
 
@@ -60,7 +73,7 @@ async def test_opening_again_changes_nothing(path: Path) -> None:
 @pytest.mark.parametrize("read_only", [False, True])
 async def test_revision_of_a_newer_envhub_is_refused_with_both_names(path: Path, read_only: bool) -> None:
     edit(path, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreError, match=r"revision 9999, and this envhub knows up to 0002; .* upgrade envhub"):
+    with pytest.raises(StoreError, match=r"revision 9999, and this envhub knows up to 0003; .* upgrade envhub"):
         await open_store(str(path), read_only=read_only)
 
 

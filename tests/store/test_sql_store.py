@@ -16,15 +16,17 @@ import pytest
 
 from envhub.contracts.store import RolloutQuery, RolloutSummary
 from envhub.errors import StoreError, UsageError
+from envhub.store import sql_store
+from envhub.store.codec import encode
 from envhub.store.projection import Projection
 from envhub.store.sql_store import SqlTraceStore, open_store
-from envhub.testing.store_suite import RUN, StoreSuite
+from envhub.testing.store_suite import RUN, BrowsableStoreSuite
 from envhub.testing.traces import SampleRun, sample_events
 
 pytestmark = pytest.mark.anyio
 
 
-class TestSqlTraceStore(StoreSuite):
+class TestSqlTraceStore(BrowsableStoreSuite):
     @pytest.fixture
     async def store(self, tmp_path):
         store = await open_store(str(tmp_path / "traces.db"))
@@ -193,7 +195,7 @@ async def test_damaged_event_is_named(tmp_path: Path) -> None:
         ("", "names no file"),
         (":memory:", "MemoryTraceStore"),
         ("sqlite://", "names no file"),
-        ("postgresql://somebody:secret@host/traces", "is of postgresql"),
+        ("mysql://somebody:secret@host/traces", "is of mysql"),
         ("nowhere/traces.db", "no directory"),
     ],
 )
@@ -208,6 +210,20 @@ async def test_missing_file_is_not_made_to_be_read(tmp_path: Path) -> None:
         await open_store(str(tmp_path / "traces.db"), read_only=True)
     with pytest.raises(UsageError, match="no database"):
         await open_store(f"sqlite:///{tmp_path}/traces.db", read_only=True)
+
+
+@pytest.mark.parametrize(("most_events", "most_bytes"), [(1, 1 << 20), (7, 1 << 20), (512, 1), (512, 2_000)])
+async def test_log_is_read_whole_in_whatever_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_events: int, most_bytes: int
+) -> None:
+    events = sample_events()
+    store = await open_store(str(tmp_path / "traces.db"))
+    await store.append(events)
+    monkeypatch.setattr(sql_store, "EVENTS_A_READ", most_events)
+    monkeypatch.setattr(sql_store, "BYTES_A_READ", most_bytes)
+    read = [event async for event in store.events(events[0].run_id)]
+    await store.close()
+    assert [encode(event) for event in read] == [encode(event) for event in events]
 
 
 def edit(path: Path, statement: str) -> None:

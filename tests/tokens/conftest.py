@@ -16,7 +16,7 @@ from envhub.contracts.turn import Finish, Sampling, Turn
 from envhub.tokens.byte_tokenizer import CHATML_TEMPLATE, END, ByteTokenizer
 from envhub.tokens.chat import ChatRenderer
 from envhub.tokens.ledger import Ledger
-from envhub.tokens.policy import TokenPolicy
+from envhub.tokens.policy import Gate, TokenPolicy
 
 # Writes tools, calls, results and reasoning itself, groups results, and drops the reasoning of earlier messages.
 NATIVE_TEMPLATE = """
@@ -153,6 +153,7 @@ def make_rollout() -> Callable[..., Rollout]:
         seed: int | None = None,
         context_tokens: int = 100_000,
         exact: bool = True,
+        gate: Gate | None = None,
     ) -> Rollout:
         engine = ScriptedEngine(list(answers), context_tokens)
         model = Model("bytes", engine, ByteTokenizer(), template, exact)
@@ -169,6 +170,7 @@ def make_rollout() -> Callable[..., Rollout]:
             sampling=Sampling(max_tokens=max_tokens, seed=seed),
             seed=7,
             record=turns.append,
+            gate=gate,
             clock=lambda: float(next(ticks)),
         )
         return Rollout(engine, policy, ledger, turns)

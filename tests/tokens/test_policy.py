@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from envhub.contracts.engine import EngineChunk
-from envhub.contracts.ids import TRAINED, PolicyVersion, derive_seed
+from envhub.contracts.ids import TRAINED, PolicyId, PolicyVersion, derive_seed
 from envhub.contracts.messages import Message, Role, ToolCall
 from envhub.contracts.policy import PolicyInput
 from envhub.contracts.turn import Finish, Sampling, Span, Timings
 from envhub.errors import Boundary, EngineFault, Fault, Truncated
+from envhub.tokens.policy import OpenGate
 
 pytestmark = pytest.mark.anyio
 
@@ -192,6 +193,29 @@ async def test_a_cancelled_call_leaves_nothing_but_a_gap(make_rollout, says, chu
     assert scope.cancelled_caught
     assert (rollout.turns, rollout.engine.running) == ([], 0)
     assert (await rollout.act(ASK)).turn == 1
+
+
+class CuttingGate(OpenGate):
+    """A gate whose newest generation may be cut."""
+
+    def call(self, policy_id: PolicyId) -> anyio.CancelScope:
+        self.generation = anyio.CancelScope()
+        return self.generation
+
+
+@pytest.mark.parametrize("said", ["", "1"])
+async def test_an_answer_goes_on_whose_engine_was_stopped_just_before_it_was_cut(make_rollout, says, chunk, said):
+    gate = CuttingGate()
+
+    def stopped(_):
+        yield chunk([ord(letter) for letter in said], finish=None)
+        yield chunk([], finish=Finish.ABORT)
+        gate.generation.cancel()
+
+    rollout = make_rollout(stopped, says("2"), gate=gate)
+    action = await rollout.act(ASK)
+    assert (action.message.content, action.finish) == (said + "2", Finish.STOP)
+    assert len(rollout.turns) == 1
 
 
 async def test_calls_may_run_side_by_side(make_rollout, says):

@@ -9,7 +9,8 @@ from envhub.contracts.messages import Message, Role
 from envhub.contracts.outcome import Outcome, Status
 from envhub.contracts.score import Score
 from envhub.contracts.turn import Finish, Fork, Sampling, Span, Turn
-from envhub.feed.codec import TrainerGroup, decode_group, encode_group
+from envhub.feed.codec import TrainerGroup, decode_group
+from envhub.feed.encoding import encode_group
 from envhub.testing.fake_deliveries import closed_group
 from envhub.tokens.rows import trajectory
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from envhub.errors import UsageError
-from envhub.feed.codec import decode_group, encode_group
+from envhub.feed.codec import decode_group
+from envhub.feed.encoding import encode_group
 from envhub.testing.fake_deliveries import closed_group
 from envhub.trainers.batch import TokenBatch
 from envhub.trainers.objective import K25Settings, k25_objective

@@ -128,6 +128,34 @@ def test_killed_at_any_moment_it_trains_on_every_group_once(weights: Path, tmp_p
     assert members.of(MemberState.ACKED) == members.submitted == steps * PROMPTS * K
 
 
+@pytest.mark.timeout(2 * PATIENCE_S)
+def test_what_is_sampled_after_a_kill_is_as_new_as_before_it(
+    loop: Callable[..., None], weights: Path, tmp_path: Path
+):
+    options = ("--steps", "10", "--save-every", "10")
+    command = ["before", "begin_update", "5", str(LOOP), *arguments(tmp_path, weights), *options]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *command], timeout=PATIENCE_S)
+    assert killed.returncode == -signal.SIGKILL
+    loop(*options)
+    log = steps_of(tmp_path)
+    assert len(log) == 10
+    assert max(step["age"] for step in log[:6]) >= 5  # of the process that was killed
+    assert max(step["age"] for step in log[6:]) <= 1
+
+
+def test_groups_of_which_nothing_trains_are_passed_over(
+    loop: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    sums = list(islice(one_digit_sums(), 4))
+    longer = [replace(task, messages=(Message.user("x" * 10_000),)) for task in sums[:2]]  # than the model's context
+    environment("test/long-v0", tasks=lambda: [*longer, *sums[2:]])(lambda: SingleTurn(share_of_letter))
+    loop("--environment", "test/long-v0", "--steps", "4")
+    log = steps_of(tmp_path)
+    passed_over = re.findall(r"no step on groups \[(\d+), (\d+)\]: none of their tokens trains", capsys.readouterr().out)
+    print(log, passed_over)
+    assert passed_over
+
+
 def test_a_group_without_a_score_ends_it_and_another_makes_up_for_it(loop: Callable[..., None], tmp_path: Path):
     broken = True
 

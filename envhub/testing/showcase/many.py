@@ -79,10 +79,11 @@ class Many:
         """One long turn, of which every rollout takes a beginning."""
         ids = self.vocabulary.encode(" ".join(ANSWERS) * (LONGEST // 16))[:LONGEST]
         prompt = self.vocabulary.encode("<user>What is asked of you stands here.</user><assistant>")
+        sampled = logprobs(self.random, len(ids))
+        nothing = Message.assistant("")
         return Turn(
-            0, TRAINED, None, Fork.NONE, (), (), prompt, ids, logprobs(self.random, len(ids)), (), Message.assistant(""),
-            Finish.STOP, Sampling(), {}, "exact",
-        )  # fmt: skip
+            0, TRAINED, None, Fork.NONE, (), (), prompt, ids, sampled, (), nothing, Finish.STOP, Sampling(), {}, "exact"
+        )
 
     def _group(self, number: int, at: float, version: int, pool: Turn) -> list[Event]:
         environment = ENVIRONMENTS[number % len(ENVIRONMENTS)]
@@ -123,7 +124,9 @@ class Many:
         turn = _turn(pool, request, answer, tokens, max(0, version - int(self.random.integers(3))), began, took)
         events.append(TurnRecorded(self.run_id, began + took, id, turn))
         usage = Usage(1, len(turn.delta_ids), tokens, tokens, 1)
-        end = self._end(RolloutEnded(self.run_id, began + took, id, Status.COMPLETED, None, None, "", answer, usage), skill)
+        end = self._end(
+            RolloutEnded(self.run_id, began + took, id, Status.COMPLETED, None, None, "", answer, usage), skill
+        )
         events.append(end)
         return end
 

@@ -1,4 +1,4 @@
-"""The rollouts that are out of the ordinary: a long one, one with branches, pictures, a hostile one, and ones that run."""
+"""The rollouts that are out of the ordinary: long, branching, with pictures, hostile, cut short, still running."""
 
 import struct
 import zlib
@@ -10,10 +10,11 @@ from envhub.contracts.score import Score
 from envhub.contracts.turn import Fork
 from envhub.testing.showcase.writer import Writer
 
-WORDS = (
+PROSE = (
     "we look at the next case and see that the sum of the first terms is bounded by the last one so the claim holds "
     "for every even number ; the odd ones follow by the same step once more , which the table below shows in full . "
-).split(" ")
+)
+WORDS = PROSE.split()
 HUGE_LINE = "abcdefghijklmnop" * 65_536  # 1 MiB without a break
 HOSTILE = (
     "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>\n"
@@ -25,13 +26,14 @@ HOSTILE = (
 
 def prose(words: int, start: int = 0) -> str:
     """That many words, the same each time."""
-    return " ".join(WORDS[(start + place) % (len(WORDS) - 1)] for place in range(words))
+    return " ".join(WORDS[(start + place) % len(WORDS)] for place in range(words))
 
 
 def picture(width: int, height: int, red: int, blue: int) -> bytes:
     """A PNG of a gradient."""
     rows = b"".join(
-        b"\0" + bytes(value for x in range(width) for value in (red, 255 * x // width, (blue + 160 * y // height) % 256))
+        b"\0"
+        + bytes(value for x in range(width) for value in (red, 255 * x // width, (blue + 160 * y // height) % 256))
         for y in range(height)
     )
 
@@ -76,6 +78,7 @@ def branching(writer: Writer) -> None:
     writer.step(first, (failed,), took_s=2.4)
     patched = Message.assistant("parse() keeps strings. I convert them.", (call(1, "python", code="patch()"),))
     second = writer.turn((failed,), patched)
+    writer.wire(second)
     writer.turn((failed,), Message.assistant("Maybe the test is wrong."), parent=first.index, fork=Fork.RETRY)
     done = Message.tool("2 passed", "call-1")
     writer.step(second, (done,), took_s=3.1)

@@ -46,7 +46,8 @@ def _grow(writer: Writer, begin: Begin, levels: int) -> list[Event]:
         writer.step(turn, found, took_s=float(writer.random.lognormal(0.2, 0.8)))
         prompt = found
     writer.turn(prompt, Message.assistant(f"The sum of it is {prose(8)}"))
-    score = Score(1.0, {"found": 0.8, "parallel": 0.2}, "every part was found") if writer.start.parent is None else None
+    root = writer.start.parent is None
+    whole = Score(1.0, {"found": 0.8, "parallel": 0.2}, "every part was found")
     writer.usage = replace(writer.usage, children=finished, finished_children=finished)
-    writer.end(score=score, response="done", judged_s=0.8 if score else 0.0)
+    writer.end(score=whole if root else Score(1.0, {"found": 1.0}), response="done", judged_s=0.8 if root else 0.0)
     return writer.events + events

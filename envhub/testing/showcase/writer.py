@@ -1,14 +1,24 @@
 """Writer: the events of one rollout, turn by turn, with tokens that tell its text."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from envhub.contracts.events import Event, LogRecorded, RolloutEnded, RolloutStarted, StepRecorded, TurnRecorded
+from envhub.contracts.events import (
+    CallRecorded,
+    Event,
+    LogRecorded,
+    RolloutEnded,
+    RolloutStarted,
+    StepRecorded,
+    TurnRecorded,
+)
 from envhub.contracts.ids import TRAINED, GroupId, PolicyId, PolicyVersion, RolloutId, RunId
 from envhub.contracts.messages import Message, Role
 from envhub.contracts.outcome import Failure, Status
+from envhub.contracts.raw_call import RawBody, RawCall
 from envhub.contracts.rollout import RolloutRequest
 from envhub.contracts.score import Score
 from envhub.contracts.step import Step
@@ -101,6 +111,25 @@ class Writer:
         self._record(turn)
         return turn
 
+    def wire(self, turn: Turn) -> None:
+        """What the turn looked like on the gateway's wire."""
+        asked = [{"role": one.role.value, "content": one.content} for one in turn.messages]
+        request = {"model": turn.policy_id, "messages": asked, "temperature": turn.sampling.temperature}
+        choice = {"index": 0, "message": {"role": "assistant", "content": turn.response.content}}
+        answer = {"object": "chat.completion", "choices": [{**choice, "finish_reason": turn.finish.value}]}
+        sent = {"content-type": "application/json", "user-agent": "showcase/1", "authorization": "(hidden)"}
+        call = RawCall(
+            turn.index,
+            "POST",
+            "/v1/chat/completions",
+            sent,
+            _body(request),
+            200,
+            {"content-type": "application/json"},
+            _body(answer),
+        )
+        self.events.append(CallRecorded(self.run_id, self.now, self.id, call))
+
     def step(self, turn: Turn, observation: Sequence[Message], *, took_s: float, reward: float = 0.0) -> None:
         began, self.now = self.now, self.now + took_s
         ends = reward != 0.0
@@ -153,7 +182,12 @@ def logprobs(random: np.random.Generator, count: int) -> Logprobs:
     return np.where(surprised, -random.exponential(2.2, count) - 0.4, sure).astype(np.float32)
 
 
+def _body(value: object) -> RawBody:
+    data = json.dumps(value).encode()
+    return RawBody.of(data, len(data))
+
+
 def _sampled_text(response: Message) -> str:
-    calls = "".join(f'<call>{call.name}({dict(call.arguments)})</call>' for call in response.tool_calls)
+    calls = "".join(f"<call>{call.name}({dict(call.arguments)})</call>" for call in response.tool_calls)
     reasoning = f"<think>{response.reasoning}</think>" if response.reasoning else ""
     return f"{reasoning}{response.content}{calls}</assistant>"

@@ -15,3 +15,5 @@ def upgrade() -> None:
         sa.Column("data", sa.LargeBinary(), nullable=False),
         sa.UniqueConstraint("sha256", name="uq_images_sha256"),
     )
+    if op.get_bind().dialect.name == "postgresql":  # pictures are compressed
+        op.execute("ALTER TABLE images ALTER data SET STORAGE EXTERNAL")

@@ -1,29 +1,19 @@
-import { BOUNDS } from './columns'
+import type { Columns } from './columns'
+import { legendOf, type Mode } from './colors'
 
-const whole = (p: number): string => `${Math.round(p * 100)}`
-
-function label(level: number): string {
-  if (level === 0) return `≥ ${whole(BOUNDS[0]!)} %`
-  if (level === BOUNDS.length) return `< ${whole(BOUNDS.at(-1)!)} %`
-  return `${whole(BOUNDS[level]!)}–${whole(BOUNDS[level - 1]!)} %`
-}
-
-/** What the colours mean: the probability under the distribution that a token was sampled from. */
-export function Legend() {
+export function Legend({ mode, columns }: { mode: Mode; columns: Columns }) {
   return (
     <ul className="legend" aria-label="Colours of tokens">
-      <li>sampled with probability</li>
-      {[...BOUNDS, 0].map((bound, level) => (
-        <li key={bound}>
-          <span className={`t p${level}`}>{label(level)}</span>
+      {legendOf(mode, columns).map(([look, text]) => (
+        <li key={look + text}>
+          <span className={`t ${look}`}>{text}</span>
         </li>
       ))}
-      <li>
-        <span className="t p0 frozen">not trained</span>
-      </li>
-      <li>
-        <span className="t context">context</span>
-      </li>
+      {mode === 'logprob' && (
+        <li>
+          <span className="t p0 frozen">not trained</span>
+        </li>
+      )}
     </ul>
   )
 }

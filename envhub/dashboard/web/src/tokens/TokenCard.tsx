@@ -1,4 +1,4 @@
-import { count, percent } from '../format'
+import { count, percent } from '../text/format'
 import { spanAt, type Columns } from './columns'
 import { literal } from './layout'
 

@@ -1,48 +1,74 @@
-import { useVirtualizer } from '@tanstack/react-virtual'
 import {
+  useEffect,
   useLayoutEffect,
   useMemo,
   useRef,
   useState,
   type KeyboardEvent,
+  type MouseEvent,
   type PointerEvent,
-  type RefObject,
 } from 'react'
 
-import { sampledStarts, type Columns } from './columns'
-import { layout, lineOfToken } from './layout'
+import type { Marks } from '../api/types'
+import type { Mode } from './colors'
+import type { Columns } from './columns'
+import { linesInSight, partAt, placeCard, scrollToLine } from './geometry'
+import { Layout } from './layout'
+import { Minimap } from './Minimap'
 import { TokenCard } from './TokenCard'
-import { TokenLine } from './TokenLine'
+import { TokenLines } from './TokenLines'
+import { useGlyphs } from './useGlyphs'
 
-const LINE_PX = 24 // as .line is high in tokens.css
-const GUTTER_PX = 132
-const OVERSCAN = 10
+interface Props {
+  columns: Columns
+  marks: Marks | undefined
+  mode: Mode
+  label: string
+  goTo: number | undefined // a token to show
+  onActive: (token: number | null) => void
+  onPick: (token: number) => void
+}
 
-/** The tokens of a row as flowing text. Only the lines in sight are in the document. */
-export function TokenView({ columns, label }: { columns: Columns; label: string }) {
+/** The tokens of a row as flowing text, a card of the active one, and the whole row as a strip. */
+export function TokenView({ columns, marks, mode, label, goTo, onActive, onPick }: Props) {
   const scroller = useRef<HTMLDivElement>(null)
   const card = useRef<HTMLDivElement>(null)
+  const sight = useRef<HTMLSpanElement>(null)
   const pointer = useRef({ x: -1, y: -1 })
-  const [active, setActive] = useState<number | null>(null)
-  const perLine = useColumnsOf(scroller)
-  const lines = useMemo(() => layout(columns, perLine), [columns, perLine])
-  const lineOf = useMemo(() => lineOfToken(lines, columns.ids.length), [lines, columns])
-  const starts = useMemo(() => sampledStarts(columns), [columns])
-  const virtualizer = useVirtualizer({
-    count: lines.length,
-    getScrollElement: () => scroller.current,
-    estimateSize: () => LINE_PX,
-    overscan: OVERSCAN,
-  })
-  useLayoutEffect(() => placeCard(scroller.current, card.current, active))
+  const [active, setActiveToken] = useState<number | null>(null)
+  const setActive = (token: number | null) => (setActiveToken(token), onActive(token))
+  const glyphs = useGlyphs(scroller)
+  const layout = useMemo(() => new Layout(glyphs.perLine), [columns.ids, columns.pieces, glyphs.perLine])
+  layout.extend(columns)
 
-  const moveTo = (token: number) => {
+  const firstInSight = () => layout.lines[linesInSight(scroller.current!, layout.lines.length)[0]]?.first ?? 0
+  const follow = () => {
+    const view = scroller.current!
+    const [first, last] = linesInSight(view, layout.lines.length).map((line) => layout.lines[line]?.first ?? 0)
+    if (sight.current) {
+      sight.current.style.left = `${(100 * first!) / columns.total}%`
+      sight.current.style.width = `max(3px, ${(100 * (last! - first!)) / columns.total}%)`
+    }
+    const line = active === null ? undefined : layout.lineOf[active]
+    const part = line === undefined ? undefined : layout.lines[line]!.parts.find(({ token }) => token === active)
+    if (part) placeCard(view, card.current!, line!, part, glyphs)
+    else card.current!.hidden = true
+  }
+  useLayoutEffect(follow)
+
+  const moveTo = (token: number, align: 'auto' | 'center' = 'auto') => {
     const next = Math.min(columns.ids.length - 1, Math.max(0, token))
     setActive(next)
-    virtualizer.scrollToIndex(lineOf[next]!)
+    scrollToLine(scroller.current!, layout.lineOf[next]!, align)
   }
+  const reached = goTo !== undefined && goTo < columns.ids.length
+  useEffect(() => {
+    if (reached) moveTo(goTo, 'center')
+  }, [goTo, reached, layout]) // eslint-disable-line -- again where lines break elsewhere
+
   const onKeyDown = (event: KeyboardEvent) => {
-    const token = active ?? lines[virtualizer.range?.startIndex ?? 0]?.first ?? 0
+    const { lines, lineOf } = layout
+    const token = active ?? firstInSight()
     const line = lineOf[token]!
     const target: Record<string, () => number | undefined> = {
       ArrowRight: () => token + 1,
@@ -51,84 +77,55 @@ export function TokenView({ columns, label }: { columns: Columns; label: string 
       ArrowUp: () => lines[line - 1]?.first,
       Home: () => 0,
       End: () => columns.ids.length - 1,
-      n: () => starts.find((start) => start > token),
-      p: () => starts.findLast((start) => start < token),
     }
     if (event.key === 'Escape') setActive(null)
+    if (event.key === 'Enter') onPick(token)
     const next = event.ctrlKey || event.metaKey || event.altKey ? undefined : target[event.key]?.()
     if (next === undefined) return
     event.preventDefault()
     moveTo(next)
   }
+  const tokenAt = ({ clientX, clientY }: MouseEvent): number | undefined => {
+    const view = scroller.current!
+    const frame = view.getBoundingClientRect()
+    const x = clientX - frame.left - view.clientLeft
+    const y = clientY - frame.top - view.clientTop + view.scrollTop
+    return partAt(layout, glyphs, x, y)?.token
+  }
   const onPointerMove = (event: PointerEvent) => {
     const moved = event.clientX !== pointer.current.x || event.clientY !== pointer.current.y
     pointer.current = { x: event.clientX, y: event.clientY }
-    if (!moved) return // the text scrolled under it
-    const token = (event.target as Element).closest<HTMLElement>('[data-token]')?.dataset.token
-    if (token !== undefined) setActive(Number(token))
+    const token = moved ? tokenAt(event) : undefined // otherwise the text scrolled under it
+    if (token !== undefined) setActive(token)
   }
   return (
-    <div className="token-view" onPointerLeave={() => setActive(null)}>
-      <div
-        ref={scroller}
-        className="token-scroll"
-        tabIndex={0}
-        role="group"
-        aria-label={`${label}. Arrow keys move from token to token, n and p to the next and previous sampled run.`}
-        onKeyDown={onKeyDown}
-        onPointerMove={onPointerMove}
-        onFocus={() => active === null && setActive(lines[virtualizer.range?.startIndex ?? 0]?.first ?? null)}
-        onBlur={() => setActive(null)}
-      >
-        <div style={{ height: virtualizer.getTotalSize(), position: 'relative' }}>
-          {virtualizer.getVirtualItems().map((item) => (
-            <div key={item.key} className="line" style={{ transform: `translateY(${item.start}px)` }}>
-              <TokenLine
-                columns={columns}
-                line={lines[item.index]!}
-                active={lines[item.index]!.parts.some((part) => part.token === active) ? active : null}
-              />
-            </div>
-          ))}
+    <>
+      {marks && columns.total > 2000 && (
+        <Minimap marks={marks} total={columns.total} sight={sight} onGo={(token) => moveTo(token, 'center')} />
+      )}
+      <div className="token-view" onPointerLeave={() => setActive(null)}>
+        <div
+          ref={scroller}
+          className="token-scroll"
+          tabIndex={0}
+          role="group"
+          aria-label={`${label}. Arrow keys move from token to token.`}
+          onKeyDown={onKeyDown}
+          onScroll={follow}
+          onPointerMove={onPointerMove}
+          onClick={(event) => {
+            const token = tokenAt(event)
+            if (token !== undefined && !getSelection()?.toString()) onPick(token)
+          }}
+          onFocus={() => active === null && setActive(firstInSight())}
+          onBlur={() => setActive(null)}
+        >
+          <TokenLines scroller={scroller} columns={columns} layout={layout} mode={mode} active={active} />
+        </div>
+        <div ref={card} className="token-card" role="status" hidden>
+          {active !== null && active < columns.ids.length && <TokenCard columns={columns} token={active} />}
         </div>
       </div>
-      <div ref={card} className="token-card" role="status" hidden>
-        {active !== null && active < columns.ids.length && <TokenCard columns={columns} token={active} />}
-      </div>
-    </div>
+    </>
   )
-}
-
-/** How many characters fit beside the gutter, kept up to date with the width. */
-function useColumnsOf(scroller: RefObject<HTMLDivElement | null>): number {
-  const [columns, setColumns] = useState(80)
-  useLayoutEffect(() => {
-    const element = scroller.current!
-    const ruler = document.createElement('span')
-    ruler.className = 'ruler'
-    ruler.textContent = '0'.repeat(100)
-    element.append(ruler)
-    const character = ruler.getBoundingClientRect().width / 100
-    ruler.remove()
-    const measure = () => setColumns(Math.max(20, Math.floor((element.clientWidth - GUTTER_PX) / character) - 2))
-    const observer = new ResizeObserver(measure)
-    observer.observe(element)
-    return () => observer.disconnect()
-  }, [scroller])
-  return columns
-}
-
-/** Puts the card below its token, or above it where there is no room; hides it where the token is out of sight. */
-function placeCard(scroller: HTMLElement | null, card: HTMLElement | null, active: number | null): void {
-  if (!scroller || !card) return
-  const token = active === null ? null : scroller.querySelector(`[data-token="${active}"]`)
-  card.hidden = token === null
-  if (!token) return
-  const frame = scroller.getBoundingClientRect()
-  const at = token.getBoundingClientRect()
-  const left = Math.min(at.left - frame.left, frame.width - card.offsetWidth - 12)
-  const below = at.bottom - frame.top + 6
-  const above = at.top - frame.top - card.offsetHeight - 6
-  card.style.left = `${Math.max(8, left)}px`
-  card.style.top = `${at.bottom + card.offsetHeight + 12 > window.innerHeight && above > 0 ? above : below}px`
 }

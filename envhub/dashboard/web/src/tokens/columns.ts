@@ -1,6 +1,6 @@
 /** The tokens of one row by column, put together from the windows that the API gives. */
 
-import type { RowTokens, Span } from '../types'
+import type { RowTokens, Span } from '../api/types'
 
 export interface Columns {
   total: number // of the row; more than ids.length while windows are on their way
@@ -10,15 +10,19 @@ export interface Columns {
   spans: Span[] // tile the ids
 }
 
-export function append(columns: Columns | undefined, window: RowTokens): Columns {
-  if (!columns) return window
-  return {
-    total: window.total,
-    ids: columns.ids.concat(window.ids),
-    pieces: columns.pieces && window.pieces && columns.pieces.concat(window.pieces),
-    logprobs: columns.logprobs.concat(window.logprobs),
-    spans: columns.spans.concat(window.spans),
-  }
+/** The row with one window more. Its arrays are those of `before`, grown at their ends: 200,000 tokens are not copied. */
+export function grown(before: Columns | undefined, window: RowTokens): Columns {
+  const { total, ids, pieces, logprobs, spans } = window
+  if (!before) return { total, ids, pieces, logprobs, spans }
+  append(before.ids, ids)
+  append(before.logprobs, logprobs)
+  append(before.spans, spans)
+  if (before.pieces && pieces) append(before.pieces, pieces)
+  return { ...before, total, pieces: pieces && before.pieces } // one window without text, and all show ids
+}
+
+function append<T>(to: T[], items: T[]): void {
+  for (const item of items) to.push(item)
 }
 
 /** The span that a token lies in. */
@@ -33,18 +37,9 @@ export function spanAt(columns: Columns, token: number): Span {
   return columns.spans[low]!
 }
 
-/** Where each run of sampled tokens starts. */
-export function sampledStarts(columns: Columns): number[] {
-  const { spans } = columns
-  return spans.filter((span, n) => span.sampled && !spans[n - 1]?.sampled).map((span) => span.start)
-}
-
-/** Lower bounds of the probabilities of the colour scale, the likeliest first; the last colour has none. */
-export const BOUNDS = [0.95, 0.7, 0.3, 0.1, 0.01]
-
-/** Which colour of the scale a sampled token has: 0 is the likeliest. */
-export function surprise(logprob: number): number {
-  const p = Math.exp(logprob)
-  const level = BOUNDS.findIndex((bound) => p >= bound)
-  return level < 0 ? BOUNDS.length : level
+/** Where the turn of a token begins and ends: what one model call sampled, or what its prompt brought. */
+export function turnAround(columns: Columns, token: number): [number, number] {
+  const { turn, sampled } = spanAt(columns, token)
+  const same = columns.spans.filter((span) => span.turn === turn && span.sampled === sampled)
+  return [same[0]!.start, same.at(-1)!.end]
 }

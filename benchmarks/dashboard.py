@@ -1,4 +1,4 @@
-"""The dashboard's API over a million rollouts, and verify: python -m benchmarks.dashboard [--quick]
+"""The dashboard: its API over a million rollouts, its page, and verify: python -m benchmarks.dashboard [--quick]
 
 A store of rollouts is made first (rows of the table alone for the lists, whole events for verify); lists are asked over
 HTTP semantics in this process, so that the figure is the API's own.
@@ -18,6 +18,7 @@ from pathlib import Path
 import anyio
 import httpx
 
+from benchmarks.dashboard_parts import page
 from envhub.contracts.events import Event
 from envhub.contracts.ids import RunId
 from envhub.dashboard.api import create_app
@@ -50,6 +51,7 @@ def main() -> None:
     quick: bool = parser.parse_args().quick
     with tempfile.TemporaryDirectory() as folder:
         figures = anyio.run(_measured, Path(folder), quick)
+    figures += page.measured(quick)
     machine = f"{platform.machine()}, Python {platform.python_version()}"
     print(json.dumps({"benchmark": "dashboard", "machine": machine, "figures": figures}))
 

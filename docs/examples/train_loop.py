@@ -77,7 +77,7 @@ class Trainer:
             self._load()
 
     def train(self, groups: Sequence[TrainerGroup], newest: PolicyVersion) -> dict[str, float]:
-        """Takes a step on eq. 1; what it found before it: nothing where no token of them trains, and no step is taken."""
+        """Takes a step on eq. 1; what it found before it. Nothing, and no step, where no token of the groups trains."""
         batch = TokenBatch.of(groups)
         if not batch.trainable.any():
             return {}

@@ -1,4 +1,4 @@
-"""The traces in a database file, and what they say of a run."""
+"""The traces in a database, and what they say of a run."""
 
 from pathlib import Path
 

@@ -31,7 +31,11 @@ class Pages(Base):
         ended = await summary(store, start.rollout_id)
         assert (ended.turns, ended.prompt_tokens, ended.sampled_tokens) == (2, 8, 16)
         assert (ended.version_min, ended.version_max) == (3, 5)
-        assert (ended.status, ended.failure, ended.failure_message) == (Status.FAILED, Boundary.SANDBOX, HOSTILE.replace("\0", "\ufffd"))
+        assert (ended.status, ended.failure, ended.failure_message) == (
+            Status.FAILED,
+            Boundary.SANDBOX,
+            HOSTILE.replace("\0", "\ufffd"),
+        )
         assert (ended.started_at, ended.ended_at) == (start.at, end.at)
         assert (ended.run_id, ended.group_id, ended.member, ended.attempt) == (RUN, start.group_id, 1, 0)
         assert (ended.environment, ended.task_id) == ("demo/sums-v0", "task-0")

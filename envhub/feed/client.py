@@ -61,7 +61,7 @@ class FeedClient(Weights):
         self._arrivals = Arrivals()
         self._held: dict[GroupId, _Held] = {}  # given to the trainer, not settled
         self._trained: dict[GroupId, LeaseId] = {}  # in the weights, to be acked with the next checkpoint
-        self.cursor = cursor or Cursor()
+        self.cursor = Cursor() if cursor is None else cursor
         self._heartbeat = Heartbeat(self._extend_later) if heartbeat else None
         dial = Dial(address, consumer, token, tls, rank, ranks)
         super().__init__(Conversation(dial, reconnect_s, self._hear, self._arrivals.forget))

@@ -39,6 +39,21 @@ def test_cursor_of_something_else_is_refused(ranges):
 
 
 @pytest.mark.anyio
+async def test_client_fills_the_cursor_that_it_was_given_an_empty_one_too():
+    run, cursor = fake(1), Cursor()
+
+    def train(address: str) -> None:
+        with FeedClient(address, consumer="trainer", cursor=cursor) as feed:
+            for lease in feed.groups():
+                lease.trained()
+                feed.ack_trained()
+
+    async with serve(run, run) as address:
+        await in_thread(train, address)
+    assert len(cursor) == 1
+
+
+@pytest.mark.anyio
 @pytest.mark.timeout(30)
 async def test_groups_of_a_checkpoint_are_acked_after_it_and_those_since_come_again():
     """A trainer that checkpoints every second step dies after the third: one group after its checkpoint, which was

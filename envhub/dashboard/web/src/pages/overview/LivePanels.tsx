@@ -41,9 +41,9 @@ export function LivePanels({ of }: { of: Live }) {
               {count(feed.ready)} ready, {count(feed.leased)} leased
             </Fact>
           )}
-          {Object.entries(feed?.waiting ?? {}).map(([consumer, credits]) => (
-            <Fact key={consumer} name="credits">
-              {count(credits)} <span className="muted">of {oneLine(consumer, 40)}</span>
+          {Object.entries(feed?.waiting ?? {}).map(([consumer, waits]) => (
+            <Fact key={consumer} name="waits">
+              {count(waits)} <span className="muted">of {oneLine(consumer, 40)}</span>
             </Fact>
           ))}
         </Facts>

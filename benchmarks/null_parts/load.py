@@ -71,7 +71,7 @@ class Ask(Toolset):
     def __init__(self) -> None:
         self._asked = False
 
-    @tool
+    @tool(timeout_s=600.0)  # a child takes 4 latencies, and longer where the machine has no core left
     async def look(self) -> str:
         """Let another rollout look first."""
         if not self._asked:

@@ -1,7 +1,6 @@
 """What holds for every judge that compares: its gold answer gets full marks, no response takes long or raises."""
 
 import pickle
-import time
 
 import pytest
 
@@ -30,6 +29,7 @@ from judges import (
     normalised,
     number,
 )
+from tests.judges.linear import linear
 
 SHAPE = [[10, 10], [30, 10], [20, 30]]
 JUDGES: dict[str, tuple[RewardFunction, list[object], dict[str, object]]] = {
@@ -86,14 +86,12 @@ ENORMOUS = {
 @pytest.mark.parametrize("name", JUDGES)
 def test_an_enormous_response_is_scored_in_time(name: str, response: str):
     judge, answers, _ = JUDGES[name]
-    start = time.process_time()
-    assert 0 <= judge(answered(ask(name, answers[-1]), response)).scalar <= 1
-    assert time.process_time() - start < 1
+    with linear():
+        assert 0 <= judge(answered(ask(name, answers[-1]), response)).scalar <= 1
 
 
 @pytest.mark.parametrize("response", ENORMOUS.values(), ids=ENORMOUS.keys())
 @pytest.mark.parametrize("judge", [Citations(), Extracted(boxed, exact)], ids=["citations", "boxed"])
 def test_an_enormous_response_is_read_in_time(judge: RewardFunction, response: str):
-    start = time.process_time()
-    judge(answered(Task.ask("?", 7), response))
-    assert time.process_time() - start < 2
+    with linear():
+        judge(answered(Task.ask("?", 7), response))

@@ -92,14 +92,14 @@ async def test_the_loop_goes_on_meanwhile() -> None:
             with pytest.raises(JudgeFault):
                 await scored(hung, wrote("rain"))
         watching.cancel_scope.cancel()
-    assert sorted(lags)[len(lags) // 2] < 0.02
+    assert sorted(lags)[len(lags) // 2] < 0.1  # of the 0.3 s that the other one holds its interpreter
 
 
 async def test_a_judging_that_is_cancelled_is_not_waited_for() -> None:
     began = time.perf_counter()
     with anyio.move_on_after(0.1):
-        await scored(InProcess(misbehaved.hangs, timeout_s=2.0), wrote("rain"))
-    assert time.perf_counter() - began < 1.5
+        await scored(InProcess(misbehaved.hangs, timeout_s=60.0), wrote("rain"))
+    assert time.perf_counter() - began < 10
 
 
 def test_a_function_that_can_not_be_sent_is_refused_when_it_is_written() -> None:

@@ -62,7 +62,7 @@ def test_a_response_that_takes_for_ever_is_wrong_and_says_so(response: str):
     judge(answered(HALF, "1"))  # a worker is there
     start = time.monotonic()
     score = judge(answered(HALF, response))
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10
     assert (score.scalar, score.components["timed_out"]) == (0.0, 1.0)
     assert "killed after 1 s" in score.explanation
 

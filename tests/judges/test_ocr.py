@@ -1,7 +1,5 @@
 """Text similarity, against the textbook's table of distances; and counts."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +9,7 @@ from envhub.errors import UsageError
 from envhub.testing.judge_suite import JudgeSuite, answered
 from judges import Count, TextSimilarity
 from judges.ocr import text_similarity
+from tests.judges.linear import linear
 
 SIGN = Task.ask("What does the sign say?", "Café  au\nlait")
 CATS = Task.ask("How many cats?", 4)
@@ -83,11 +82,10 @@ def test_white_space_and_case_count_where_asked_for():
 
 
 def test_an_enormous_response_is_nothing_in_no_time():
-    start = time.monotonic()
-    assert TextSimilarity()(answered(SIGN, "x" * 10_000_000)).scalar == 0.0
     long = Task.ask("?", "ab" * 32_768)
-    assert TextSimilarity()(answered(long, "ba" * 32_768)).scalar > 0.99
-    assert time.monotonic() - start < 2
+    with linear():
+        assert TextSimilarity()(answered(SIGN, "x" * 10_000_000)).scalar == 0.0
+        assert TextSimilarity()(answered(long, "ba" * 32_768)).scalar > 0.99
 
 
 @pytest.mark.parametrize("answer", [None, 7, ["a"], "x" * 70_000])

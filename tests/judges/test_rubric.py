@@ -1,7 +1,6 @@
 """A model marks answers by a rubric."""
 
 from dataclasses import replace
-from time import process_time
 
 import pytest
 
@@ -16,6 +15,7 @@ from judges.rubric import RubricJudge
 from judges.rubrics import ANSWER, ARTIFACT, Criterion, Rubric
 from judges.verdicts import Bench, Verdict, Verdicts, read_verdict
 from tests.judges.court import RUBRIC, TASK, Court, bench, key_in, marks, wrote
+from tests.judges.linear import linear
 
 pytestmark = pytest.mark.anyio
 
@@ -239,10 +239,8 @@ def test_the_last_verdict_of_a_reply_counts() -> None:
 
 
 def test_a_reply_full_of_braces_is_read_in_no_time() -> None:
-    began = process_time()
-    with pytest.raises(ValueError, match="no JSON object"):
+    with linear(), pytest.raises(ValueError, match="no JSON object"):
         read_verdict('{"a":' * 50_000 + '"k"' + "{" * 50_000 + '"k"' * 100, "k", dict)
-    assert process_time() - began < 1
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def group(number: int) -> ClosedGroup:
 
 
 async def leased(queue: DeliveryQueue, consumer: str = "trainer") -> Delivery:
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         delivery = await queue.lease(consumer)
     assert delivery is not None
     return delivery
@@ -237,7 +237,7 @@ async def test_who_holds_all_that_is_left_is_told_to_settle_it(queue: DeliveryQu
     await queue.put(group(0))
     delivery = await leased(queue)
     queue.close()
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         assert await queue.lease("trainer") is None
     await queue.ack(delivery.lease_id)
     assert queue.over
@@ -254,7 +254,7 @@ async def test_consumers_that_wait_for_each_other_are_told_to_settle_what_they_h
     async def wait(consumer: str) -> None:
         ends.append(await queue.lease(consumer))
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait, "one")
             await anyio.wait_all_tasks_blocked()

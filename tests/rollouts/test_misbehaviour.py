@@ -63,7 +63,7 @@ async def let_go() -> AsyncIterator[None]:
     refusals.over, refusals.alive = False, 0
     yield
     refusals.over = True
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         while refusals.alive:
             await anyio.lowlevel.checkpoint()
 

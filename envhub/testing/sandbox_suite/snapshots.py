@@ -76,7 +76,7 @@ class Snapshots(Base):
         for snapshot in snapshots:
             await snapshot.close()
         before = int(await said(sandbox, "wc -c < a"))
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while int(await said(sandbox, "wc -c < a")) == before:
                 pass
 

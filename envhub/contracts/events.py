@@ -280,10 +280,13 @@ class OperatorActed:
 
     run_id: RunId
     at: float
-    operator: str  # who, as far as the server that was asked can tell
-    action: str  # pause, resume, drain, limit, cancel, abort
+    operator: str  # who, as far as the server that was asked can tell: the name of a token, else an address
+    action: str  # pause, resume, drain, limit, cancel, abort, profile, open, stop
     detail: JsonObject  # what was asked
     refused: str = ""  # why it was not done
+    role: str = ""  # of the token; "": nobody's, or not recorded
+    address: str = ""  # that it came from
+    via: str = ""  # dashboard, feed, gateway or signal
 
 
 Event: TypeAlias = (

@@ -6,6 +6,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import TypeAlias
 
+from envhub.contracts.files import FileBytes
 from envhub.contracts.image_header import image_header
 from envhub.contracts.quick import quickly_made
 
@@ -31,12 +32,6 @@ class ToolCall:
     error: str = ""
 
 
-class ImageFile(bytes):
-    """The bytes of a picture's file. Stores keep them apart from the records that show it."""
-
-    __slots__ = ()
-
-
 @dataclass(frozen=True, slots=True)
 class Image:
     """A picture in a message, known by its file's hash; stores keep each file once."""
@@ -46,7 +41,7 @@ class Image:
     width: int  # pixels
     height: int
     at: int = 0  # characters of the message's content before it
-    data: bytes = field(default=b"", compare=False, repr=False)  # an ImageFile; b"" where only the store has it
+    data: bytes = field(default=b"", compare=False, repr=False)  # FileBytes; b"" where only the store has it
 
     @classmethod
     def of(cls, data: bytes, *, at: int = 0) -> "Image":
@@ -56,7 +51,7 @@ class Image:
             UsageError: it is no PNG, JPEG, GIF or WebP.
         """
         media_type, width, height = image_header(data)
-        return cls(sha256(data).hexdigest(), media_type, width, height, at, ImageFile(data))
+        return cls(sha256(data).hexdigest(), media_type, width, height, at, FileBytes(data))
 
 
 @quickly_made

@@ -145,13 +145,28 @@ class TraceStore(Protocol):
         """Durable, in order and all or nothing, once it returns."""
 
     def events(
-        self, run_id: RunId, rollout_id: RolloutId | None = None, *, files: bool = False
+        self,
+        run_id: RunId,
+        rollout_id: RolloutId | None = None,
+        *,
+        kinds: Collection[type[Event]] = (),
+        files: bool = False,
     ) -> AsyncIterator[Event]:
-        """The events of a run, or of one of its rollouts, in the order they were appended, and with
-        `files` those of their pictures."""
+        """The events of a run, or of one of its rollouts, or only those of some kinds, in the order they were appended,
+        and with `files` those of their pictures."""
 
-    async def image(self, sha256: str) -> bytes | None:
-        """The file of a picture that an event shows; None: there is no such file."""
+    async def events_of(
+        self,
+        run_id: RunId,
+        rollout_ids: Collection[RolloutId],
+        kinds: Collection[type[Event]] = (),
+        *,
+        files: bool = False,
+    ) -> Sequence[Event]:
+        """Likewise those of some rollouts, which are few."""
+
+    async def file(self, sha256: str) -> bytes | None:
+        """A file that an event names, of a picture or about tokens; None: there is none."""
 
     async def runs(self) -> tuple[RunSummary, ...]:
         """All runs, newest first."""
@@ -198,11 +213,6 @@ class BrowsableStore(TraceStore, Protocol):
 
     async def run_events(self, run_id: RunId) -> Sequence[Event]:
         """The events of a run itself, not of its groups and rollouts, in order."""
-
-    async def events_of(
-        self, run_id: RunId, rollout_ids: Collection[RolloutId], kinds: Collection[type[Event]] = ()
-    ) -> Sequence[Event]:
-        """The events of these rollouts, which are few, or only those of some kinds; of each in order."""
 
     async def log(self, run_id: RunId, after: int, limit: int) -> Sequence[StoredEvent]:
         """The run's events past that place in the log as they are kept, in order; `limit` at most."""

@@ -7,7 +7,7 @@ interpreter can walk ("...").
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, TypeAlias, get_args
@@ -42,7 +42,7 @@ from envhub.contracts.events import (
     VersionFailed,
     VersionPending,
 )
-from envhub.contracts.messages import ImageFile
+from envhub.contracts.files import FileBytes
 from envhub.contracts.turn import Turn
 from envhub.errors import Boundary, Fault, StoreError, boundary
 from envhub.store.text import well_formed
@@ -90,8 +90,13 @@ def kind_of(event: Event) -> str:
     return _KIND_OF[type(event)]
 
 
+def names_of(kinds: Collection[type[Event]]) -> list[str]:
+    """The names under which events of these classes are stored."""
+    return [_KIND_OF[kind] for kind in kinds]
+
+
 def encode(event: Event) -> bytes:
-    """The event as bytes; the files of its pictures are kept apart (see images.py).
+    """The event as bytes; the files that it names are kept apart (see files.py).
 
     Raises:
         StoreError: it holds what is no data (an object, an integer out of range) or an array of another type.
@@ -139,14 +144,14 @@ def _as_data(value: _Data) -> _Data:
         return value.tobytes()
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, ImageFile):
+    if isinstance(value, FileBytes):
         return b""
     raise TypeError(f"{value!r} is of type {type(value).__name__}")
 
 
 def _anything_as_data(value: _Data) -> _Data:
     """What is no data is kept as its repr: what plug-ins log and inform of must not end the run."""
-    if isinstance(value, np.ndarray | np.generic | ImageFile):
+    if isinstance(value, np.ndarray | np.generic | FileBytes):
         return _as_data(value)
     try:
         with boundary(Boundary.OPERATOR):  # a stranger's __repr__ may do anything
@@ -185,7 +190,7 @@ def _mended(data: _Data, as_data: Callable[[_Data], _Data], depth: int = 0) -> _
             return well_formed(data)
         case int():
             return data if -(2**63) <= data < 2**64 else str(data)
-        case ImageFile():
+        case FileBytes():
             return as_data(data)
         case float() | bytes() | None:
             return data

@@ -22,6 +22,10 @@ class _Among(FunctionElement[bool]):
     type = Boolean()
     inherit_cache = True
 
+    def self_group(self, against: object = None) -> "_Among":
+        """As it is: SQLAlchemy would write `= 1` behind what SQLite has no type for, and then no index serves it."""
+        return self
+
 
 class _Keys(TypeDecorator[Collection[Any]]):
     """JSON in SQLite, an array in PostgreSQL."""

@@ -1,7 +1,7 @@
 """MemoryTraceStore: a trace store for tests and throw-away runs. It keeps the same bytes as the durable ones."""
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
 from envhub.contracts.events import Event
@@ -18,8 +18,8 @@ from envhub.contracts.store import (
     TextMatches,
 )
 from envhub.errors import StoreError
-from envhub.store.codec import decode
-from envhub.store.images import files_of, fill
+from envhub.store.codec import decode, names_of
+from envhub.store.files import files_of, fill
 from envhub.store.paging import next_cursor, position
 from envhub.store.projection import Projection, RunRecord
 from envhub.store.sealed import stored
@@ -49,14 +49,31 @@ class MemoryTraceStore:
             self._log.append(record)
 
     async def events(
-        self, run_id: RunId, rollout_id: RolloutId | None = None, *, files: bool = False
+        self,
+        run_id: RunId,
+        rollout_id: RolloutId | None = None,
+        *,
+        kinds: Collection[type[Event]] = (),
+        files: bool = False,
     ) -> AsyncIterator[Event]:
         self._check_open()
         places = self._of_run.get(run_id) if rollout_id is None else self._of_rollout.get((run_id, rollout_id))
-        for place in places or ():
-            yield fill(decode(*self._log[place]), self._images if files else {})
+        for event in self._read(places or (), kinds, files):
+            yield event
 
-    async def image(self, sha256: str) -> bytes | None:
+    async def events_of(
+        self,
+        run_id: RunId,
+        rollout_ids: Collection[RolloutId],
+        kinds: Collection[type[Event]] = (),
+        *,
+        files: bool = False,
+    ) -> Sequence[Event]:
+        self._check_open()
+        places = sorted(place for id in rollout_ids for place in self._of_rollout.get((run_id, id), ()))
+        return list(self._read(places, kinds, files))
+
+    async def file(self, sha256: str) -> bytes | None:
         self._check_open()
         return self._images.get(sha256)
 
@@ -99,12 +116,6 @@ class MemoryTraceStore:
         events = [event async for event in self.events(run_id)]
         return [event for event in events if not hasattr(event, "rollout_id") and not hasattr(event, "group_id")]
 
-    async def events_of(
-        self, run_id: RunId, rollout_ids: Collection[RolloutId], kinds: Collection[type[Event]] = ()
-    ) -> Sequence[Event]:
-        found = [event for id in rollout_ids async for event in self.events(run_id, id)]
-        return [event for event in found if not kinds or type(event) in kinds]
-
     async def log(self, run_id: RunId, after: int, limit: int) -> Sequence[StoredEvent]:
         self._check_open()
         places = islice((place for place in self._of_run.get(run_id, ()) if place >= after), limit)
@@ -137,6 +148,12 @@ class MemoryTraceStore:
 
     async def close(self) -> None:
         self._closed = True
+
+    def _read(self, places: Iterable[int], kinds: Collection[type[Event]], files: bool) -> Iterator[Event]:
+        names = set(names_of(kinds))
+        for place in places:
+            if not names or self._log[place][0] in names:
+                yield fill(decode(*self._log[place]), self._images if files else {})
 
     def _check_open(self) -> None:
         if self._closed:

@@ -2,16 +2,19 @@
 
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
+from envhub.contracts.events import Event
 from envhub.contracts.ids import RolloutId, RunId
 from envhub.contracts.store import RolloutFacts, RolloutSummary, StoredEvent, TextMatches
 from envhub.store.keys import among
-from envhub.store.sql_projection import ROLLOUTS, Query, Rows, rollout_summary
+from envhub.store.payloads.elsewhere import Elsewhere, read
+from envhub.store.sql_projection import ROLLOUTS, Query, rollout_summary
 from envhub.store.tables import EventRow, RolloutRow
 from envhub.store.text_search import BATCH, PATIENCE_S, SPOKEN, Spoken, TextIndex
 
@@ -43,16 +46,18 @@ def ended_facts(connection: Connection, places: Collection[int]) -> Sequence[Rol
     return list(map(RolloutFacts._make, connection.execute(query, {"given": places})))
 
 
-def events_of(connection: Connection, run_id: RunId, ids: Collection[RolloutId], kinds: Collection[str]) -> Rows:
-    """Kind and payload of the events of these rollouts; of all kinds where none is named."""
-    query = select(EventRow.kind, EventRow.payload).where(
+def events_of(
+    connection: Connection, run_id: RunId, ids: Collection[RolloutId], kinds: Collection[str]
+) -> list[Event | Elsewhere]:
+    """Those of these rollouts, in the log's order; of all kinds where none is named."""
+    query = select(EventRow.seq, EventRow.kind, EventRow.payload).where(
         EventRow.run_id == run_id, among(EventRow.rollout_id, "given")
     )
     if kinds:
         query = query.where(EventRow.kind.in_(kinds))
     # In the order of the index that finds them: SQLite would else walk through all of the run to avoid sorting.
-    query = query.order_by(EventRow.rollout_id, EventRow.seq)
-    return connection.execute(query, {"given": ids}).all()
+    rows = connection.execute(query.order_by(EventRow.rollout_id, EventRow.seq), {"given": ids}).all()
+    return [read(kind, payload) for _, kind, payload in sorted(rows, key=itemgetter(0))]
 
 
 def log(connection: Connection, run_id: RunId, after: int, limit: int) -> Sequence[StoredEvent]:
@@ -71,8 +76,9 @@ def rollouts_at(connection: Connection, places: Sequence[int]) -> tuple[RolloutS
 class TextSearch:
     """Search in the messages of one database."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, whole: Callable[[bytes], bytes]) -> None:
         self._index = TextIndex(path)
+        self._whole = whole  # the event for what stands for it in the log
         self._alone = threading.Lock()
 
     def find(self, connection: Connection, text: str) -> TextMatches:
@@ -93,5 +99,6 @@ class TextSearch:
         """Takes in the next events; returns the `seq` of the last of them."""
         end = min(after + BATCH, last)
         rows = connection.execute(_SPOKEN.where(EventRow.seq > after, EventRow.seq <= end))
-        self._index.add([Spoken(*row) for row in rows], end)
+        spoken = [Spoken(row.seq, row.place, row.kind, self._whole(row.payload)) for row in rows]
+        self._index.add(spoken, end)
         return end

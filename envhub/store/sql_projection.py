@@ -28,9 +28,9 @@ from envhub.contracts.store import GroupSummary, RolloutSummary
 from envhub.errors import Boundary
 from envhub.store import bulk
 from envhub.store.keys import among
+from envhub.store.payloads.packing import Record
 from envhub.store.postgres.bulk import Values
 from envhub.store.projection import NO_LEASE, Projection, RunRecord
-from envhub.store.sealed import stored
 from envhub.store.tables import EventRow, GroupRow, MemberRow, RolloutRow, RunRow
 
 Columns: TypeAlias = dict[str, Any]  # a row by column name: each of the type that its column has
@@ -60,12 +60,13 @@ class ProjectedLog:
         self._known = Projection()
         self._end = -1  # of the log that the projection is of
 
-    def append(self, connection: Connection, events: Sequence[Event]) -> None:
-        """
+    def append(self, connection: Connection, events: Sequence[Event], records: Sequence[Record]) -> None:
+        """Adds the events, each with what the log keeps of it.
+
         Raises:
-            StoreError: an event is impossible, or holds what is no data.
+            StoreError: an event is impossible.
         """
-        rows = [_event_values(event) for event in events]
+        rows = [_event_values(event, record) for event, record in zip(events, records, strict=True)]
         known, end = self._projection(connection)
         _load(connection, events, known)
         changes = known.after(events)
@@ -114,8 +115,8 @@ def group_summaries(groups: Iterable[Row[Any]], members: Iterable[Row[Any]]) -> 
     ]
 
 
-def _event_values(event: Event) -> Values:
-    kind, payload = stored(event)
+def _event_values(event: Event, record: Record) -> Values:
+    kind, payload = record
     return (
         event.run_id,
         getattr(event, "rollout_id", None),

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 from urllib.parse import quote
 
 from anyio import to_thread
@@ -26,6 +27,11 @@ from envhub.store.database import READERS, Database
 
 BUSY_TIMEOUT_S = 30.0  # how long a writer waits for another process's transaction
 TABLES = {"alembic_version", "events", "rollouts"}  # by which we know a store of ours, of whatever revision
+_MEANING = {
+    "SQLITE_FULL": "its disk is full: make room, then go on with the run (`envhub run --resume`): ",
+    "SQLITE_READONLY": "it may not be written to: change its mode, or name another file: ",
+    "SQLITE_BUSY": f"another process kept it for {BUSY_TIMEOUT_S:g} s: end that one first: ",
+}
 WAL_PAGES = 8_192  # 32 MiB of log before it goes into the database: pages that every batch touches go once, not often
 
 
@@ -66,12 +72,7 @@ class SqliteDatabase(Database):
 @contextmanager
 def _held(path: Path, run_id: RunId) -> Iterator[None]:
     """The system lets the run go when the process ends, however it ends."""
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UsageError(f"run '{run_id}' is still running, in process {file.read()}; end that one first") from None
+    with _locked(path, run_id) as file:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -79,6 +80,22 @@ def _held(path: Path, run_id: RunId) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def _locked(path: Path, run_id: RunId) -> TextIO:
+    """The lock's file: who held it before may have removed the one that was opened first."""
+    while True:
+        file = path.open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with file:
+                file.seek(0)
+                holder = file.read()
+            raise UsageError(f"run '{run_id}' is still running, in process {holder}; end that one first") from None
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()
 
 
 def _look_at(path: Path, *, read_only: bool) -> None:
@@ -125,6 +142,7 @@ def _errors(path: Path) -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
         cause = getattr(error, "orig", None) or error
-        raise StoreError(f"database '{path}' failed: {cause}") from error
+        meaning = _MEANING.get(getattr(cause, "sqlite_errorname", ""), "")
+        raise StoreError(f"database '{path}' failed: {meaning}{cause}") from error
     except (UnicodeEncodeError, OverflowError) as error:
         raise StoreError(f"an event can't be stored in '{path}': {error}") from error

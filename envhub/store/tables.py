@@ -67,14 +67,46 @@ class GroupRow(Base):
     lease: Mapped[str]  # of the live delivery; "": none
 
 
-class ImageRow(Base):
-    """The file of a picture, once for all events that show it."""
+class FileRow(Base):
+    """The file of a picture, or another one that events refer to, once for all of them; unless it is large, and at the
+    place of payloads."""
 
-    __tablename__ = "images"
+    __tablename__ = "images"  # which the first files were
 
     seq: Mapped[int] = mapped_column(_Seq, primary_key=True)
     sha256: Mapped[str] = mapped_column(unique=True)
     data: Mapped[bytes]
+
+
+class PayloadPlaceRow(Base):
+    """Where large payloads are; no row: all are in this database."""
+
+    __tablename__ = "payload_place"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # 1: there is one place
+    url: Mapped[str]
+    folder: Mapped[str]  # below it, which is this database's alone
+
+
+class PayloadRow(Base):
+    """One payload that is, or may be, at that place."""
+
+    __tablename__ = "payloads"
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    size_bytes: Mapped[int]
+    claimed_at: Mapped[float]  # when somebody last wanted it to be there, by the database's clock
+    stored: Mapped[bool]  # it is there whole; else it may be there or not
+
+
+class PayloadUseRow(Base):
+    """A run whose events refer to a payload, wherever that is."""
+
+    __tablename__ = "payload_uses"
+    __table_args__ = (Index(None, "sha256"), {"sqlite_with_rowid": False})
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(primary_key=True)
 
 
 class MemberRow(Base):

@@ -1,6 +1,6 @@
 """CutStore: a store whose process dies at a write, for tests of what is left then."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from envhub.contracts.events import Event
 from envhub.contracts.ids import RolloutId, RunId
@@ -29,12 +29,27 @@ class CutStore:
             raise StoreError("the process was killed")
 
     def events(
-        self, run_id: RunId, rollout_id: RolloutId | None = None, *, files: bool = False
+        self,
+        run_id: RunId,
+        rollout_id: RolloutId | None = None,
+        *,
+        kinds: Collection[type[Event]] = (),
+        files: bool = False,
     ) -> AsyncIterator[Event]:
-        return self.inner.events(run_id, rollout_id, files=files)
+        return self.inner.events(run_id, rollout_id, kinds=kinds, files=files)
 
-    async def image(self, sha256: str) -> bytes | None:
-        return await self.inner.image(sha256)
+    async def events_of(
+        self,
+        run_id: RunId,
+        rollout_ids: Collection[RolloutId],
+        kinds: Collection[type[Event]] = (),
+        *,
+        files: bool = False,
+    ) -> Sequence[Event]:
+        return await self.inner.events_of(run_id, rollout_ids, kinds, files=files)
+
+    async def file(self, sha256: str) -> bytes | None:
+        return await self.inner.file(sha256)
 
     async def runs(self) -> tuple[RunSummary, ...]:
         return await self.inner.runs()

@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from envhub.contracts.ids import RunId
 from envhub.errors import UsageError
 from envhub.store.sql_store import SqlTraceStore
+from tests.store.s3_server import S3Server, s3_server
 from tests.store.weak_link import WeakLink, weak_link
 
 pytest.register_assert_rewrite("envhub.testing.store_suite")
@@ -46,6 +47,13 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return str(tmp_path / "traces.db")
     return text_of(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server with a bucket."""
+    with s3_server(tmp_path_factory.mktemp("s3") / "log") as server:
+        yield server
 
 
 @pytest.fixture

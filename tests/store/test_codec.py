@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envhub.contracts.events import Event, LogRecorded, RolloutEnded, RunStarted, TurnRecorded
+from envhub.contracts.files import FileBytes
 from envhub.contracts.ids import RolloutId, RunId
-from envhub.contracts.messages import Image, ImageFile, Message, Role
+from envhub.contracts.messages import Image, Message, Role
 from envhub.contracts.network import Network
 from envhub.contracts.rollout import GroupRequest, Limits
 from envhub.contracts.sandbox import SandboxSpec
@@ -102,7 +103,7 @@ def test_arrays_come_back_in_their_types(event: TurnRecorded) -> None:
 @pytest.mark.parametrize("content", ["seen", "a lone surrogate \ud800"])
 def test_an_event_does_not_hold_the_files_of_its_pictures(content: str) -> None:
     run = SampleRun()
-    shows = Message(Role.USER, content, images=(Image("5" * 64, "image/png", 4, 4, data=ImageFile(b"file" * 100)),))
+    shows = Message(Role.USER, content, images=(Image("5" * 64, "image/png", 4, 4, data=FileBytes(b"file" * 100)),))
     event = run.turn(run.start(0, 0), replace(sample_turn(0), messages=(shows,)))
     payload = encode(event)
     assert b"filefile" not in payload

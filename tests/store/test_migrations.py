@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,23 +10,20 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
+from envhub.contracts.events import Event
+from envhub.contracts.files import FileBytes
 from envhub.contracts.ids import TRAINED
+from envhub.contracts.messages import Image, Message
 from envhub.contracts.store import RolloutQuery
 from envhub.errors import StoreError
+from envhub.store.codec import encode
 from envhub.store.sql_store import open_store
 from envhub.store.tables import Base
-from envhub.testing.traces import sample_events
+from envhub.testing.store_suite import RUN
+from envhub.testing.traces import SampleRun, sample_events, sample_turn
+from tests.store.old_revisions import EARLIER, HEAD, make_database
 
 pytestmark = pytest.mark.anyio
-
-BACK_TO_THE_FIRST = (
-    "DROP TABLE images",
-    "ALTER TABLE rollouts DROP COLUMN policy_id",
-    "DROP INDEX ix_events_group_id",
-    "DROP INDEX ix_events_of_runs",
-    *(f"CREATE INDEX ix_rollouts_{column} ON rollouts ({column})" for column in ("environment", "status", "reward")),
-    "UPDATE alembic_version SET version_num = '0001'",
-)
 
 
 @pytest.fixture
@@ -49,18 +47,31 @@ async def test_migrations_make_the_tables_that_the_code_reads(path: Path) -> Non
     engine.dispose()
 
 
-async def test_a_database_of_the_first_revision_is_upgraded_and_keeps_what_it_has(path: Path) -> None:
-    for statement in BACK_TO_THE_FIRST:
-        edit(path, statement)
-    with pytest.raises(StoreError, match="is of revision 0001, and this envhub reads 0003; open it once for writing"):
-        await open_store(str(path), read_only=True)
-    store = await open_store(str(path))
-    (run,) = await store.runs()
-    assert run.members.drained
-    assert await store.image("5" * 64) is None
+@pytest.mark.parametrize("revision", EARLIER)
+async def test_a_database_of_an_earlier_revision_is_upgraded_and_keeps_what_it_has(
+    address: str, revision: str, tmp_path: Path
+) -> None:
+    events, picture = seeing_events()
+    await make_database(address, revision, events, tmp_path)
+    with pytest.raises(StoreError, match=f"is of revision {revision}, and this envhub reads {HEAD}; upgrade it with"):
+        await open_store(address, read_only=True)
+    store = await open_store(address)
+    assert [encode(event) async for event in store.events(RUN)] == [encode(event) for event in events]
     page = await store.rollouts(RolloutQuery())
-    assert {rollout.policy_id for rollout in page.rollouts} == {TRAINED}  # from the events of their starts
+    assert {rollout.policy_id for rollout in page.rollouts} == {TRAINED}
+    had_files = revision > "0001"  # which kept none
+    assert await store.file(picture.sha256) == (picture.data if had_files else None)
+    await store.append([SampleRun(RUN).submitted(7), (start := SampleRun(RUN).start(7, 0)), SampleRun(RUN).end(start)])
+    assert await store.rollout(start.rollout_id) is not None
     await store.close()
+
+
+def seeing_events() -> tuple[list[Event], Image]:
+    """Those of a run in which a picture is shown, and the picture."""
+    run, picture = SampleRun(RUN), Image("5" * 64, "image/png", 4, 4, 2, FileBytes(b"a picture's file"))
+    start, seen = run.start(0, 0), replace(Message.user("Look."), images=(picture,))
+    turn = run.turn(start, replace(sample_turn(0), messages=(seen,)))
+    return [run.started(), run.submitted(0), start, turn, run.end(start)], picture
 
 
 async def test_opening_again_changes_nothing(path: Path) -> None:
@@ -73,7 +84,7 @@ async def test_opening_again_changes_nothing(path: Path) -> None:
 @pytest.mark.parametrize("read_only", [False, True])
 async def test_revision_of_a_newer_envhub_is_refused_with_both_names(path: Path, read_only: bool) -> None:
     edit(path, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreError, match=r"revision 9999, and this envhub knows up to 0003; .* upgrade envhub"):
+    with pytest.raises(StoreError, match=rf"revision 9999, and this envhub knows up to {HEAD}; .* upgrade envhub"):
         await open_store(str(path), read_only=read_only)
 
 

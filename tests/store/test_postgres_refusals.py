@@ -1,5 +1,6 @@
 """A PostgreSQL database that can't be had is refused with what to do, and no password is ever shown."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -19,7 +20,16 @@ from tests.store.conftest import text_of
 
 pytestmark = pytest.mark.anyio
 
-NEW = Server(version=150_004, encoding="UTF8", role="ana", read_only=False, tables=[], may_create=True, may_write=False)
+NEW = Server(
+    version=150_004,
+    encoding="UTF8",
+    role="ana",
+    read_only=False,
+    tables=[],
+    may_create=True,
+    may_write=False,
+    clock=0.0,
+)
 OURS = replace(NEW, tables=["alembic_version", "events", "rollouts"], may_create=False, may_write=True)
 
 
@@ -42,7 +52,14 @@ def test_a_database_that_cannot_hold_a_store_says_why(server: Server, why: str) 
 def test_readers_need_not_be_able_to_write() -> None:
     replace(OURS, may_write=False, read_only=True).check("traces", read_only=True)
     for fit in (NEW, OURS):
-        fit.check("traces", read_only=False)
+        replace(fit, clock=time.time()).check("traces", read_only=False)
+
+
+@pytest.mark.parametrize(("ahead_s", "which"), [(7200, "behind"), (-7200, "ahead of")])
+def test_a_server_with_another_clock_takes_no_writers(ahead_s: float, which: str) -> None:
+    why = rf"on a machine whose clock differs: this one's is 7,[12]\d\d s {which} it; set both right"
+    with pytest.raises(StoreError, match=why):
+        replace(OURS, clock=time.time() + ahead_s).check("traces", read_only=False)
 
 
 @pytest.mark.parametrize(

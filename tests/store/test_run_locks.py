@@ -1,7 +1,10 @@
 """A run belongs to one process at a time, on both kinds of databases."""
 
+import fcntl
 import os
 import sys
+from pathlib import Path
+from typing import TextIO
 
 import anyio
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from envhub.contracts.ids import RunId
 from envhub.errors import UsageError
 from envhub.store.sql_store import open_store
+from envhub.store.sqlite import _held
 from envhub.testing.store_suite import RUN
 from tests.store.conftest import until_it_can_be_held
 
@@ -40,6 +44,21 @@ async def test_a_second_manager_is_refused_and_told_with_whom_it_collides(addres
         pass
     for store in (first, second):
         await store.close()
+
+
+def test_a_lock_that_its_holder_removes_while_another_one_takes_it_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock = tmp_path / "run.lock", fcntl.flock
+
+    def lock_after_the_other_left(file: TextIO, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        path.unlink()
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_after_the_other_left)
+    with _held(path, RUN), pytest.raises(UsageError, match="is still running"), _held(path, RUN):
+        raise AssertionError("both hold it")
 
 
 async def test_a_process_that_was_killed_holds_its_run_no_longer(address: str) -> None:

@@ -21,7 +21,7 @@ from envhub.store.codec import encode
 from envhub.store.projection import Projection
 from envhub.store.sql_store import SqlTraceStore, open_store
 from envhub.testing.store_suite import RUN, BrowsableStoreSuite
-from envhub.testing.traces import SampleRun, sample_events
+from envhub.testing.traces import SampleRun, sample_events, sample_turn
 
 pytestmark = pytest.mark.anyio
 
@@ -229,3 +229,23 @@ async def test_log_is_read_whole_in_whatever_pieces(
 def edit(path: Path, statement: str) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(statement)
+
+
+async def test_a_full_disk_is_said_and_what_was_durable_stays(tmp_path: Path) -> None:
+    store = await open_store(str(tmp_path / "traces.db"))
+    run, before = SampleRun(RUN), sample_events("before")
+    await store.append(before)
+
+    async def limit(pages: int) -> None:
+        await store._database.write(lambda writer: writer.exec_driver_sql(f"PRAGMA max_page_count = {pages}"))
+
+    await limit(1)  # SQLite takes that as no more than it has
+    start = run.start(0, 0)
+    batch = [run.started(), run.submitted(0), start, run.turn(start, sample_turn(0, output=50_000))]
+    with pytest.raises(StoreError, match=r"its disk is full: make room, then go on with the run .*--resume.*is full"):
+        await store.append(batch)
+    assert [summary.run_id for summary in await store.runs()] == ["before"]
+    await limit(1 << 20)
+    await store.append(batch)
+    assert len([event async for event in store.events(RUN)]) == len(batch)
+    await store.close()

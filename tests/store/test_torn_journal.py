@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from envhub.contracts.events import Event
+from envhub.contracts.events import Event, GroupAcked
+from envhub.contracts.ids import GroupId, LeaseId
 from envhub.errors import StoreError
 from envhub.monitor.verify import verify
 from envhub.rollouts.resume import leftover
-from envhub.store.sql_store import open_store
+from envhub.store.sql_store import SqlTraceStore, open_store
 from envhub.testing.store_suite import RUN
 from envhub.testing.traces import SampleRun, plain, sample_turn
 
 pytestmark = pytest.mark.anyio
+CUT = r"stored turn_recorded event of \d+ bytes is damaged"
 
 
 def batches() -> list[list[Event]]:
@@ -81,13 +83,28 @@ async def test_a_batch_with_a_flipped_bit_is_not_there_nor_what_came_after(tmp_p
     await check(tmp_path / "left-run.db", appended[:2])
 
 
-async def test_an_event_that_was_cut_at_rest_is_named_and_nothing_is_resumed(tmp_path: Path) -> None:
-    path = tmp_path / "run.db"
-    await written(path, batches())
+async def test_an_event_that_was_cut_at_rest_is_named_and_its_group_is_not_resumed(tmp_path: Path) -> None:
+    store = await with_cut_turns(tmp_path / "run.db", batches()[:-1])
+    with pytest.raises(StoreError, match=CUT):
+        await leftover(store, RUN)
+    await store.close()
+
+
+async def test_of_a_group_that_has_closed_nothing_is_read_but_for_its_delivery(tmp_path: Path) -> None:
+    store = await with_cut_turns(tmp_path / "run.db", batches())
+    (stored,) = (await leftover(store, RUN)).undelivered
+    with pytest.raises(StoreError, match=CUT):
+        await stored.read()
+    await store.close()
+    acked = [GroupAcked(RUN, 0.0, GroupId(f"{RUN}-0"), LeaseId(""))]
+    store = await with_cut_turns(tmp_path / "acked.db", [*batches(), acked])
+    assert not (await leftover(store, RUN)).undelivered
+    await store.close()
+
+
+async def with_cut_turns(path: Path, appended: Sequence[list[Event]]) -> SqlTraceStore:
+    await written(path, appended)
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         cut = "UPDATE events SET payload = substr(payload, 1, length(payload) / 2) WHERE kind = 'turn_recorded'"
         connection.execute(cut)
-    store = await open_store(str(path))
-    with pytest.raises(StoreError, match=r"stored turn_recorded event of \d+ bytes is damaged"):
-        await leftover(store, RUN)
-    await store.close()
+    return await open_store(str(path))

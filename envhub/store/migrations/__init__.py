@@ -30,23 +30,28 @@ def check(connection: Connection, name: str) -> None:
         StoreError: it is of an older or unknown one.
     """
     script = ScriptDirectory.from_config(_config())
-    revision, head = _revision(connection, script, name), script.get_current_head()
-    if revision != head:
+    found, head = _revision(connection, script, name), script.get_current_head()
+    if found != head:
         raise StoreError(
-            f"database '{name}' is of revision {revision}, and this envhub reads {head}; "
-            "open it once for writing, which upgrades it"
+            f"database '{name}' is of revision {found}, and this envhub reads {head}; "
+            "upgrade it with `envhub store migrate`, or open it once for writing"
         )
 
 
-def _revision(connection: Connection, script: ScriptDirectory, name: str) -> str | None:
-    revision = MigrationContext.configure(connection).get_current_revision()
+def revision(connection: Connection) -> str:
+    """Of the database; "": it has no tables yet."""
+    return MigrationContext.configure(connection).get_current_revision() or ""
+
+
+def _revision(connection: Connection, script: ScriptDirectory, name: str) -> str:
+    found = revision(connection)
     known = [known.revision for known in script.walk_revisions()]
-    if revision is not None and revision not in known:
+    if found and found not in known:
         raise StoreError(
-            f"database '{name}' is of revision {revision}, and this envhub knows up to {known[0]}; "
+            f"database '{name}' is of revision {found}, and this envhub knows up to {known[0]}; "
             "a newer envhub wrote it: upgrade envhub, or open another database"
         )
-    return revision
+    return found
 
 
 def _config() -> Config:

@@ -1,10 +1,12 @@
 """What a PostgreSQL server says of itself and of a database, before a store is opened there."""
 
+import time
 from dataclasses import dataclass
 
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 
+from envhub.contracts import clocks
 from envhub.errors import StoreError
 from envhub.store.address import without_secrets
 from envhub.store.postgres import connections
@@ -19,7 +21,8 @@ SELECT CAST(current_setting('server_version_num') AS int) AS version,
        current_setting('transaction_read_only') = 'on' AS read_only,
        ARRAY(SELECT CAST(tablename AS text) FROM pg_tables WHERE schemaname = current_schema) AS tables,
        coalesce(has_schema_privilege(current_schema, 'CREATE'), false) AS may_create,
-       coalesce(has_table_privilege(to_regclass('events'), 'INSERT'), false) AS may_write
+       coalesce(has_table_privilege(to_regclass('events'), 'INSERT'), false) AS may_write,
+       CAST(extract(epoch FROM clock_timestamp()) AS float8) AS clock
 """)
 
 
@@ -34,13 +37,17 @@ class Server:
     tables: list[str]
     may_create: bool
     may_write: bool
+    clock: float  # seconds since the epoch
 
     def check(self, name: str, *, read_only: bool) -> None:
         """
         Raises:
-            StoreError: it can't hold a store, holds something else, or may not be written to by its role.
+            StoreError: it can't hold a store, holds something else, or may not be written to by its role, or from here.
         """
-        if complaint := self._unfit() or self._foreign(read_only) or ("" if read_only else self._closed_to_writers()):
+        complaint = self._unfit() or self._foreign(read_only)
+        if not read_only:
+            complaint = complaint or self._closed_to_writers() or self._of_another_time()
+        if complaint:
             raise StoreError(f"database '{name}' {complaint}")
 
     def _unfit(self) -> str:
@@ -61,6 +68,11 @@ class Server:
         if not (self.may_write if self.tables else self.may_create):
             wanted = "write to its tables" if self.tables else "make tables in it"
             return f"does not let '{self.role}' {wanted}; grant it, or name another role"
+        return ""
+
+    def _of_another_time(self) -> str:
+        if difference := clocks.wrong(time.time(), self.clock):
+            return f"is on a machine whose clock differs: this one's is {difference} it; set both right (NTP does)"
         return ""
 
 

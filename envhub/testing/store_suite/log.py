@@ -1,17 +1,21 @@
 """The event log: what goes in comes back, whatever it says."""
 
 from dataclasses import replace
+from hashlib import sha256
 
+import numpy as np
 import pytest
 
-from envhub.contracts.events import Event, LogRecorded, RolloutStarted, RunStarted
+from envhub.contracts.events import Event, LogRecorded, RolloutStarted, RunStarted, TurnRecorded
+from envhub.contracts.files import FileBytes
 from envhub.contracts.ids import RolloutId, RunId
-from envhub.contracts.messages import Image, ImageFile, Message
+from envhub.contracts.messages import Image, Message
 from envhub.contracts.outcome import Failure
 from envhub.contracts.store import RolloutQuery, TraceStore
+from envhub.contracts.token_file import SamplingMask, TokenFile
 from envhub.contracts.turn import PromptImage
 from envhub.errors import Boundary, StoreError
-from envhub.store.images import images_of
+from envhub.store.files import filed_in
 from envhub.store.sealed import sealed, stored
 from envhub.testing.store_suite.base import Base
 from envhub.testing.store_suite.tools import HOSTILE, RUN, read, summaries, summary
@@ -92,9 +96,9 @@ class Log(Base):
     async def test_a_picture_is_kept_once_and_comes_back_with_every_event_that_shows_it(
         self, store: TraceStore
     ) -> None:
-        file = ImageFile(b"a picture's file " * 1_000)
-        picture = Image("5" * 64, "image/png", 4, 4, 2, file)
-        assert await store.image(picture.sha256) is None
+        file = FileBytes(b"a picture's file " * 1_000)
+        picture = Image(sha256(file).hexdigest(), "image/png", 4, 4, 2, file)
+        assert await store.file(picture.sha256) is None
         run = SampleRun(RUN)
         start, seen = run.start(0, 0), replace(Message.user("Look."), images=(picture,))
         turn = replace(sample_turn(0), messages=(seen,), images=(PromptImage(picture, 0, 2),))
@@ -102,15 +106,29 @@ class Log(Base):
         step = replace(step, step=replace(step.step, observation=(seen,)))
         await store.append([run.started(), run.submitted(0), start, run.turn(start, turn)])
         await store.append([step, run.turn(start, replace(turn, index=1))])
-        assert await store.image(picture.sha256) == file
-        shown = [image async for event in store.events(RUN, files=True) for image in images_of(event)]
+        assert await store.file(picture.sha256) == file
+        shown = [image async for event in store.events(RUN, files=True) for image in filed_in(event)]
         assert [(image, image.data) for image in shown] == [(picture, file)] * 5
-        assert not [image.data async for event in store.events(RUN) for image in images_of(event) if image.data]
+        assert not [image.data async for event in store.events(RUN) for image in filed_in(event) if image.data]
+
+    async def test_files_about_the_tokens_of_a_turn_come_back_with_it(self, store: TraceStore) -> None:
+        mask = SamplingMask.of([[id, 7] for id in sample_turn(0).output_ids.tolist()])
+        experts = np.arange(24, dtype=np.uint8).reshape(12, 2, 1)
+        files = (TokenFile.of_mask(mask, 4), TokenFile.of_experts(experts, 0))
+        run = SampleRun(RUN)
+        start = run.start(0, 0)
+        told = run.turn(start, replace(sample_turn(0), files=files))
+        await store.append([run.started(), run.submitted(0), start, told])
+        (turn,) = [event.turn async for event in store.events(RUN, files=True) if isinstance(event, TurnRecorded)]
+        assert turn.files == files
+        assert [file.data for file in turn.files] == [file.data for file in files]
+        assert turn.files[1].experts().tolist() == experts.tolist()
+        assert await store.file(files[0].sha256) == files[0].data
 
     async def test_a_picture_whose_file_never_came_stays_without(self, store: TraceStore) -> None:
         run, picture = SampleRun(RUN), Image("6" * 64, "image/png", 4, 4)
         start = run.start(0, 0)
         turn = replace(sample_turn(0), messages=(replace(Message.user("Look."), images=(picture,)),))
         await store.append([run.started(), run.submitted(0), start, run.turn(start, turn)])
-        assert [image.data async for event in store.events(RUN, files=True) for image in images_of(event)] == [b""]
-        assert await store.image(picture.sha256) is None
+        assert [image.data async for event in store.events(RUN, files=True) for image in filed_in(event)] == [b""]
+        assert await store.file(picture.sha256) is None

@@ -1,17 +1,23 @@
-"""The pictures of events: an event names each by its hash, and stores keep the file of each once."""
+"""The files of events: an event names each by its hash, of a picture or about tokens, and stores keep each once."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 from envhub.contracts.events import EpisodeRecorded, Event, GroupSubmitted, RolloutStarted, StepRecorded, TurnRecorded
-from envhub.contracts.messages import Image, ImageFile
+from envhub.contracts.files import FileBytes
+from envhub.contracts.messages import Image
+from envhub.contracts.token_file import TokenFile
 from envhub.store.sealed import Sealed
 
+Filed: TypeAlias = Image | TokenFile
 
-def images_of(event: Event) -> Iterator[Image]:
-    """All that it shows."""
+
+def filed_in(event: Event) -> Iterator[Filed]:
+    """All that it names a file for."""
     match event:
         case TurnRecorded(turn=turn):
             messages, shown = turn.messages, turn.images
+            yield from turn.files
         case StepRecorded(step=step):
             messages, shown = step.observation, ()
         case RolloutStarted(request=request):
@@ -29,19 +35,19 @@ def images_of(event: Event) -> Iterator[Image]:
 
 
 def files_of(events: Iterable[Event]) -> dict[str, bytes]:
-    """By hash, the files that come with the pictures."""
+    """By hash, the files that come with the events."""
     events = (event for event in events if not isinstance(event, Sealed))  # which come without
-    return {image.sha256: image.data for event in events for image in images_of(event) if image.data}
+    return {filed.sha256: filed.data for event in events for filed in filed_in(event) if filed.data}
 
 
 def without_files(events: Iterable[Event]) -> set[str]:
-    """The hashes of pictures that come without."""
-    return {image.sha256 for event in events for image in images_of(event) if not image.data}
+    """The hashes of files that the events come without."""
+    return {filed.sha256 for event in events for filed in filed_in(event) if not filed.data}
 
 
 def fill(event: Event, files: Mapping[str, bytes]) -> Event:
-    """The event, which was decoded just now and is nobody else's yet, with the files of its pictures."""
-    for image in images_of(event):
-        if image.sha256 in files:
-            object.__setattr__(image, "data", ImageFile(files[image.sha256]))
+    """The event, which was decoded just now and is nobody else's yet, with its files."""
+    for filed in filed_in(event):
+        if filed.sha256 in files:
+            object.__setattr__(filed, "data", FileBytes(files[filed.sha256]))
     return event

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from envhub.contracts.ids import PolicyVersion
 from envhub.contracts.quick import quickly_made
+from envhub.contracts.token_file import Experts, SamplingMask
 from envhub.contracts.turn import Finish, Ids, Logprobs, PromptImage, Sampling
 
 
@@ -20,6 +21,7 @@ class EngineRequest:
     stop_ids: frozenset[int]
     policy_version: PolicyVersion | None = None  # to sample with, where the engine still serves it; None: the newest
     images: tuple[PromptImage, ...] = ()  # in order of `start`; an engine that takes none refuses the request
+    routed_from: int = 0  # the first token whose routing to experts is not known yet, below P
 
 
 @quickly_made
@@ -32,6 +34,8 @@ class EngineChunk:
     logprobs: Logprobs  # float32 [n], nats: of the id under the distribution that it was sampled from
     policy_version: PolicyVersion
     finish: Finish | None = None
+    mask: SamplingMask | None = None  # of the n tokens, where the request's sampling is truncated
+    experts: Experts | None = None  # with `finish`, where the engine tells: of the tokens read from `routed_from` on
 
 
 class Engine(Protocol):

@@ -22,12 +22,18 @@ class Score:
     components: Mapping[str, float] = field(default_factory=dict)
     explanation: str = ""
     durations: Mapping[str, float] = field(default_factory=dict)  # seconds, by component
+    # What single turns earned, by their index: parts of the scalar, whose rest is earned at the end. Those of a judge
+    # that gives none are what the environment's steps gave.
+    turn_rewards: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Comparisons and numpy give other types: what is recorded is what was promised.
         object.__setattr__(self, "scalar", _finite("scalar", self.scalar))
         object.__setattr__(self, "components", {name: _finite(name, part) for name, part in self.components.items()})
         object.__setattr__(self, "durations", {name: float(part) for name, part in self.durations.items()})
+        if self.turn_rewards:
+            rewards = {int(turn): _finite(f"turn {turn}", part) for turn, part in self.turn_rewards.items()}
+            object.__setattr__(self, "turn_rewards", rewards)
 
 
 def last_response(messages: Sequence[Message]) -> str:
@@ -58,6 +64,7 @@ class JudgeInput:
     iteration: int = 0  # the newest version of its policy that the trainer had announced when it was judged
     usage: Usage = Usage()  # of the episode: what its judge spends is not in it
     score: Score | None = None  # for group judges only: what this member's own judge gave
+    turns: tuple[int, ...] = ()  # of each step of the agent, the turn that sampled its action; -1: none did
 
     @property
     def response(self) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from envhub.contracts.ids import PolicyId, PolicyVersion
 from envhub.contracts.messages import Image, JsonObject, Message, Role
 from envhub.contracts.quick import quickly_made
+from envhub.contracts.token_file import TokenFile
 from envhub.errors import UsageError
 
 Ids: TypeAlias = NDArray[np.int32]  # [T]
@@ -71,12 +72,27 @@ class Sampling:
     temperature: float = 1.0
     max_tokens: int = 256
     seed: int | None = None
+    top_p: float = 1.0  # the likeliest ids that have so much of the probability together; 1: all
+    top_k: int = 0  # so many of the likeliest; 0: all
+    min_p: float = 0.0  # those at least so likely as a share of the likeliest; 0: all
+
+    @property
+    def truncated(self) -> bool:
+        """Whether only some ids can be drawn, so that the distribution is that of these alone: at the temperature, by
+        min_p first, then top_k, then top_p, each of what is left. A greedy choice is not: it is certain either way."""
+        return (self.top_p < 1.0 or self.top_k > 0 or self.min_p > 0.0) and self.temperature > 0.0
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature <= 100.0:
             raise UsageError(f"temperature is {self.temperature}; it must lie in [0, 100] (0 is greedy)")
         if self.max_tokens < 1:
             raise UsageError(f"max_tokens is {self.max_tokens}; it must be at least 1")
+        if not 0.0 < self.top_p <= 1.0:
+            raise UsageError(f"top_p is {self.top_p}; it must lie in (0, 1] (1 keeps all ids)")
+        if self.top_k < 0:
+            raise UsageError(f"top_k is {self.top_k}; it must not be negative (0 keeps all ids)")
+        if not 0.0 <= self.min_p <= 1.0:
+            raise UsageError(f"min_p is {self.min_p}; it must lie in [0, 1] (0 keeps all ids)")
 
 
 @quickly_made
@@ -140,3 +156,4 @@ class Turn:
     timings: Timings = Timings()
     images: tuple[PromptImage, ...] = ()  # of the messages, with offsets within delta_ids
     rewritten: bool = False  # by now its template would write what is recorded before it otherwise: without reasoning
+    files: tuple[TokenFile, ...] = ()  # of its tokens, with offsets within delta_ids and output_ids in a row

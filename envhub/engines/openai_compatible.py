@@ -134,6 +134,12 @@ class OpenAIPolicy:
             self._policies.length_field: sampling.max_tokens,
             "seed": (sampling.seed or 0) & SEED_BITS,
         }
+        if sampling.top_p < 1.0:
+            body["top_p"] = sampling.top_p
+        if sampling.top_k:  # this one and min_p are no part of OpenAI's API, but of most servers of its kind
+            body["top_k"] = sampling.top_k
+        if sampling.min_p:
+            body["min_p"] = sampling.min_p
         if input.tools:
             body["tools"] = [tool_json(tool) for tool in input.tools]
         if input.stop:

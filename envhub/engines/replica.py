@@ -34,14 +34,14 @@ class Replica:
         self.heard_at = -ANSWER_S  # a token came from it, on the loop's clock
         self.held = False  # it was told to generate nothing, and not yet to go on
         self.left = False  # for another group
-        self._places = places
+        self.places = places
         self._changed = changed
         self._failures = 0  # of generations, in a row
         self._failed = anyio.Event()
 
     @property
     def free(self) -> bool:
-        return not self.out and self.running < self._places
+        return not self.out and self.running < self.places
 
     def succeed(self) -> None:
         """It finished a generation."""

@@ -7,15 +7,17 @@ answers, which are cut less often. One that gets no further in `ATTEMPTS` attemp
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import anyio
 import numpy as np
 from anyio.abc import TaskGroup
 
 from envhub.contracts.engine import EngineChunk, EngineRequest, ServedEngine
-from envhub.contracts.ids import PolicyVersion, derive_seed
-from envhub.contracts.turn import Finish, Ids
+from envhub.contracts.ids import PolicyVersion
+from envhub.contracts.quota import Quota
+from envhub.contracts.turn import Finish
+from envhub.engines.progress import Progress
 from envhub.engines.replica import ANSWER_S, Replica
 from envhub.engines.rotation import Rotation
 from envhub.errors import EngineFault
@@ -26,59 +28,14 @@ RELOAD_S = 300.0  # that a server has to take new weights
 CLOSED = "the engine is closed; open another one"
 
 
-@dataclass(slots=True, eq=False)
-class _Progress:
-    """What a generation has so far."""
-
-    request: EngineRequest
-    context_tokens: int
-    parts: int = 0  # that were asked for
-    version: PolicyVersion = PolicyVersion(0)  # of the newest token
-    ids: list[Ids] = field(default_factory=list)
-    tokens: int = 0
-
-    def add(self, chunk: EngineChunk) -> None:
-        self.version = chunk.policy_version
-        if len(chunk.ids):
-            self.ids.append(chunk.ids)
-            self.tokens += len(chunk.ids)
-
-    @property
-    def finish(self) -> Finish | None:
-        """Why nothing is missing, though no server said so; None where something is."""
-        if self.ids and int(self.ids[-1][-1]) in self.request.stop_ids:
-            return Finish.STOP
-        if self.tokens >= self.request.sampling.max_tokens:
-            return Finish.LENGTH
-        full = self.tokens and len(self.request.prompt_ids) + self.tokens >= self.context_tokens
-        return Finish.CONTEXT if full else None
-
-    def next_part(self) -> EngineRequest:
-        """All of it, or what is missing, under an id of its own."""
-        self.parts += 1
-        request = self.request
-        if self.parts == 1:
-            return request
-        sampling = request.sampling
-        if self.tokens:
-            seed = derive_seed(sampling.seed or 0, "server", self.tokens)
-            sampling = replace(sampling, max_tokens=sampling.max_tokens - self.tokens, seed=seed)
-        return replace(
-            request,
-            request_id=f"{request.request_id}+{self.parts}",
-            prompt_ids=np.concatenate((request.prompt_ids, *self.ids)),
-            sampling=sampling,
-        )
-
-
 class Replicas:
-    """Open it with `open_replicas`. A server runs at most `places` generations; more wait here."""
+    """Open it with `open_replicas`. A server runs at most as many generations as its quota says; more wait here."""
 
     def __init__(self, tasks: TaskGroup, context_tokens: int, places: int) -> None:
         self.context_tokens = context_tokens
         self._tasks = tasks
-        self._places = places
         self._rotation = Rotation()
+        self.quota = Quota(places, self._running, self._waiting, self._resized)  # of generations on one server
         self._expected: PolicyVersion | None = None  # of the weights; None: whatever each server has
         self._held = False  # they generate nothing
         self._aborts = False  # what ran when they were held
@@ -93,7 +50,7 @@ class Replicas:
         return tuple(self._rotation.replicas)
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
-        progress = _Progress(request, self.context_tokens)
+        progress = Progress(request, self.context_tokens)
         vain = 0  # attempts in a row
         while progress.finish is None:
             before = progress.tokens
@@ -229,10 +186,22 @@ class Replicas:
 
     async def join(self, name: str, engine: ServedEngine) -> None:
         """One more server, in rotation once it has the expected version of the weights."""
-        replica = Replica(name, engine, self._places, self._rotation.grant)
+        replica = Replica(name, engine, self.quota.limit, self._rotation.grant)
         replica.judge(await replica.fault(self._expected))
         self._rotation.replicas[name] = replica
         self._tasks.start_soon(self._watch, replica)
+        self._rotation.grant()
+
+    def _running(self) -> int:
+        return max((replica.running for replica in self._rotation.replicas.values()), default=0)
+
+    def _waiting(self) -> int:
+        in_rotation = sum(not replica.out for replica in self._rotation.replicas.values())
+        return -(-self._rotation.waiting // max(1, in_rotation))
+
+    def _resized(self) -> None:
+        for replica in self._rotation.replicas.values():
+            replica.places = self.quota.limit
         self._rotation.grant()
 
     async def close(self) -> None:

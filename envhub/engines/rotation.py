@@ -57,6 +57,11 @@ class Rotation:
             replica.running -= 1
             self.grant()
 
+    @property
+    def waiting(self) -> int:
+        """How many generations wait for a server."""
+        return len(self._line)
+
     def grant(self) -> None:
         """Gives out the places that are free."""
         while self._line and (free := [replica for replica in self.replicas.values() if replica.free]):

@@ -96,6 +96,9 @@ class ScriptedEngine:
         if len(request.prompt_ids) >= self.context_tokens:
             rule = f"the context holds {self.context_tokens} with the output"
             raise EngineFault(f"the prompt has {len(request.prompt_ids)} tokens; {rule}: shorten it", retryable=False)
+        if request.sampling.truncated:
+            rule = "a script draws from no distribution: sample with top_p 1, top_k 0 and min_p 0"
+            raise EngineFault(f"sampling is {request.sampling}; {rule}", retryable=False)
         if not request.stop_ids:
             raise EngineFault("the request has no stop ids; a script's answer ends with one", retryable=False)
 

@@ -1,13 +1,18 @@
 """VllmEngine: weights that a vLLM server serves, token ids in and out."""
 
+from base64 import b64decode
 from collections.abc import Mapping
+from io import BytesIO
 from typing import Protocol
 
 import anyio
 import msgspec
+import numpy as np
 
 from envhub.contracts.engine import EngineOptions, EngineRequest, Model
 from envhub.contracts.ids import PolicyVersion
+from envhub.contracts.token_file import Experts, check_experts
+from envhub.contracts.turn import Sampling
 from envhub.engines.over_http.connection import HttpServer, decoded
 from envhub.engines.over_http.data_url import data_url
 from envhub.engines.over_http.engine import HttpEngine
@@ -44,6 +49,8 @@ class _Logprobs(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
+    sampling_mask: list[list[int]] | None = None  # where the server was started to return it, of generate alone
+    routed_experts: str | None = None  # likewise, with the last event: base64 of an array in NumPy's .npy
     token_ids: list[int] | None = None
     logprobs: _Logprobs | None = None
     finish_reason: str | None = None
@@ -73,8 +80,9 @@ class _Endpoint(Protocol):
 
     path: str
     takes_images: bool
+    gives_masks: bool
 
-    def body(self, request: EngineRequest) -> dict[str, object]:
+    def body(self, request: EngineRequest, tells_experts: bool) -> dict[str, object]:
         """What it is asked, model and name left out."""
 
     def scores(self, logprobs: _Logprobs) -> tuple[list[int], list[float | None]]:
@@ -84,12 +92,13 @@ class _Endpoint(Protocol):
 class _Generate:
     path = GENERATE
     takes_images = True
+    gives_masks = True
 
-    def body(self, request: EngineRequest) -> dict[str, object]:
-        body: dict[str, object] = {
-            "token_ids": request.prompt_ids.tolist(),
-            "sampling_params": {**_sampling(request), "detokenize": False},
-        }
+    def body(self, request: EngineRequest, tells_experts: bool) -> dict[str, object]:
+        params = {**_sampling(request), **_truncation(request.sampling), "detokenize": False}
+        if tells_experts:  # others would tell all of the prompt's again, or not know the word
+            params["routed_experts_prompt_start"] = request.routed_from
+        body: dict[str, object] = {"token_ids": request.prompt_ids.tolist(), "sampling_params": params}
         if request.images:
             body["content_parts"] = [
                 {"type": "image_url", "url": data_url(shown.image), "uuid": shown.image.sha256}
@@ -107,6 +116,7 @@ class _Completions:
 
     path = COMPLETIONS
     takes_images = False
+    gives_masks = False
     neutral: Mapping[str, object] = {
         "top_p": 1.0,
         "top_k": 0,
@@ -116,7 +126,7 @@ class _Completions:
         "frequency_penalty": 0.0,
     }
 
-    def body(self, request: EngineRequest) -> dict[str, object]:
+    def body(self, request: EngineRequest, tells_experts: bool) -> dict[str, object]:
         return {
             "prompt": request.prompt_ids.tolist(),
             "return_token_ids": True,
@@ -141,6 +151,25 @@ def _sampling(request: EngineRequest) -> dict[str, object]:
     }
 
 
+def _truncation(sampling: Sampling) -> dict[str, object]:
+    if not sampling.truncated:
+        return {}
+    return {"top_p": sampling.top_p, "top_k": sampling.top_k, "min_p": sampling.min_p}
+
+
+def _experts(encoded: str) -> Experts:
+    """
+    Raises:
+        EngineFault: retryable, it is no array.
+    """
+    try:
+        experts: Experts = np.load(BytesIO(b64decode(encoded)), allow_pickle=False)
+        check_experts(experts, len(experts))
+    except (ValueError, TypeError, EOFError) as error:  # UsageError is a ValueError
+        raise EngineFault(f"the server's routed experts can't be read: {error}") from error
+    return experts
+
+
 class VllmEngine(HttpEngine):
     """What the server can do is found out here, once.
 
@@ -151,8 +180,12 @@ class VllmEngine(HttpEngine):
     def __init__(self, served: ServedModel) -> None:
         self._endpoint = _endpoint(served)
         super().__init__(
-            HttpServer(served.url, served.key), served.context_tokens, takes_images=self._endpoint.takes_images
+            HttpServer(served.url, served.key),
+            served.context_tokens,
+            takes_images=self._endpoint.takes_images,
+            gives_masks=self._endpoint.gives_masks,
         )
+        self._tells_experts = False  # an answer has
         self._model = served.name
         self._is_adapter = served.is_adapter
         self._tells_version = served.serves(VERSION, method="GET")
@@ -206,7 +239,7 @@ class VllmEngine(HttpEngine):
 
     def _asked(self, request: EngineRequest) -> tuple[str, Mapping[str, object]]:
         common = {"request_id": request.request_id, "model": self._model, "stream": True}
-        return self._endpoint.path, {**common, **self._endpoint.body(request)}
+        return self._endpoint.path, {**common, **self._endpoint.body(request, self._tells_experts)}
 
     def _read(self, event: bytes, received: int) -> Piece | None:
         read = decoded(_Event, event, self._server)
@@ -217,7 +250,10 @@ class VllmEngine(HttpEngine):
         choice = read.choices[0]
         scored, logprobs = self._endpoint.scores(choice.logprobs or _Logprobs())
         finish = finish_of(choice.finish_reason)
-        return Piece(choice.token_ids or [], scored, logprobs, finish, choice.weight_versions)
+        experts = _experts(choice.routed_experts) if choice.routed_experts else None
+        self._tells_experts |= experts is not None
+        ids, versions = choice.token_ids or [], choice.weight_versions
+        return Piece(ids, scored, logprobs, finish, versions, choice.sampling_mask, experts)
 
 
 def _endpoint(served: ServedModel) -> _Endpoint:

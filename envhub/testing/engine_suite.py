@@ -122,6 +122,20 @@ class EngineSuite:
         first, second = [await collect(model, request_of(model, seed=3)) for _ in range(2)]
         assert ids_of(first) == ids_of(second)
 
+    async def test_truncated_sampling_tells_what_was_left_or_is_refused(self, model: Model) -> None:
+        request = request_of(model)
+        request = replace(request, sampling=replace(request.sampling, top_k=2))
+        try:
+            chunks = await collect(model, request)
+        except EngineFault as fault:
+            assert not fault.retryable
+            assert "top_k" in fault.message
+            return
+        masks = [chunk.mask for chunk in chunks if len(chunk.ids)]
+        allowed = [mask.at(token) for mask in masks if mask for token in range(len(mask))]
+        assert len(allowed) == len(ids_of(chunks)) > 0
+        assert all(len(ids) == 2 and id in ids for ids, id in zip(allowed, ids_of(chunks), strict=True))
+
     async def test_a_prompt_that_fills_the_context_is_a_fault_that_no_retry_mends(self, model: Model) -> None:
         prompt = np.zeros(model.engine.context_tokens, np.int32)
         with pytest.raises(EngineFault) as caught:

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from envhub.contracts.engine import EngineChunk
 from envhub.contracts.ids import PolicyVersion
+from envhub.contracts.token_file import Experts, SamplingMask, check_experts
 from envhub.contracts.turn import Finish, Ids, Logprobs
-from envhub.errors import EngineFault
+from envhub.errors import EngineFault, UsageError
 
 ROUNDING = 1e-6  # nats: a float32 log-softmax can round to just above 0; such a logprob is recorded as 0
 _NO_IDS, _NO_LOGPROBS = np.empty(0, np.int32), np.empty(0, np.float32)
@@ -22,10 +23,14 @@ class Answer:
 
     max_tokens: int
     started_at: float  # seconds since the epoch
+    masked: bool = False  # its sampling is truncated: each chunk has to say from which ids its tokens were drawn
+    routed_from: int = 0  # of the prompt: the first token whose experts nobody knows
     first_token_at: float = 0.0
     ids: Ids = field(init=False)  # int32 [T], there from `end` on, as the two below
     logprobs: Logprobs = field(init=False)  # float32 [T], nats
     finish: Finish = field(init=False)
+    mask: SamplingMask | None = field(init=False)
+    experts: list[Experts] = field(default_factory=list)  # of the tokens from `routed_from` on
     runs: list[tuple[PolicyVersion, int]] = field(default_factory=list)  # versions in order, with their tokens in a row
     _finish: Finish | None = None  # None: it is not over
     _chunks: list[EngineChunk] = field(default_factory=list)
@@ -43,6 +48,8 @@ class Answer:
         if self._tokens > self.max_tokens:
             raise _unfit(f"it has {self._tokens} tokens where {self.max_tokens} were asked for")
         self._finish = chunk.finish
+        if chunk.experts is not None:
+            self._add_experts(chunk.experts)
         if tokens:
             self.first_token_at = self.first_token_at or at
             self._chunks.append(chunk)
@@ -55,6 +62,11 @@ class Answer:
     @property
     def tokens(self) -> int:
         return self._tokens
+
+    @property
+    def routed(self) -> int:
+        """The first token whose experts are not known yet."""
+        return self.routed_from + sum(map(len, self.experts))
 
     def so_far(self) -> Ids:
         """int32 [T], the tokens that are there."""
@@ -91,8 +103,30 @@ class Answer:
         else:
             self.ids = np.concatenate((_NO_IDS, *(chunk.ids for chunk in self._chunks)))
             self.logprobs = np.concatenate((_NO_LOGPROBS, *(chunk.logprobs for chunk in self._chunks)))
+        self.mask = self._whole_mask() if self.masked and self._tokens else None
         if self._tokens:
             self._check_values()
+
+    def _add_experts(self, experts: Experts) -> None:
+        try:
+            check_experts(experts, len(experts))
+        except UsageError as error:
+            raise _unfit(str(error)) from error
+        if self.experts and experts.shape[1:] != self.experts[0].shape[1:]:
+            raise _unfit(f"it has experts of shape {experts.shape} after others of {self.experts[0].shape}")
+        self.experts.append(experts)
+
+    def _whole_mask(self) -> SamplingMask:
+        masks = [chunk.mask for chunk in self._chunks if chunk.mask is not None]
+        if len(masks) < len(self._chunks):
+            raise _unfit("its sampling is truncated, and it does not say which ids were left to draw from")
+        mask = SamplingMask.joined(masks)
+        drawn = np.repeat(self.ids, np.diff(mask.offsets)) == mask.ids
+        missed = np.flatnonzero(np.diff(np.concatenate(([0], np.cumsum(drawn)))[mask.offsets]) != 1)
+        if len(missed):
+            at = missed[0]
+            raise _unfit(f"token {at} is {self.ids[at]}, which is not there, once, among the ids it was drawn from")
+        return mask
 
     def _check_values(self) -> None:
         if _least(self.ids) < 0:
@@ -115,6 +149,8 @@ def _length(chunk: EngineChunk) -> int:
         raise _unfit("its ids must be an int32 vector and its logprobs a float32 vector")
     if len(chunk.ids) != len(chunk.logprobs):
         raise _unfit(f"it has {len(chunk.logprobs)} logprobs for {len(chunk.ids)} tokens")
+    if chunk.mask is not None and len(chunk.mask) != len(chunk.ids):
+        raise _unfit(f"it has sampling masks of {len(chunk.mask)} tokens for {len(chunk.ids)}")
     if chunk.policy_version < 0:
         raise _unfit(f"its policy version is {chunk.policy_version}; sampled tokens have one >= 0")
     return len(chunk.ids)

@@ -40,6 +40,12 @@ class Prompt:
     answer: Turn | None  # that an earlier process recorded to this very call
 
     @property
+    def routed_from(self) -> int:
+        """The first token whose routing to experts its parent could not know: its own last one, that nobody had read
+        yet."""
+        return 0 if self.parent is None else max(0, len(self.prompt_ids) - len(self.delta_ids) - 1)
+
+    @property
     def new_images(self) -> tuple[PromptImage, ...]:
         """Those of the delta, with offsets within it."""
         known = len(self.prompt_ids) - len(self.delta_ids)

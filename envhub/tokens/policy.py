@@ -2,10 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Protocol
 
 import anyio
 import numpy as np
@@ -14,56 +12,16 @@ from envhub.contracts.engine import EngineRequest, Model
 from envhub.contracts.ids import PolicyId, RolloutId, derive_seed
 from envhub.contracts.messages import Message, Role
 from envhub.contracts.policy import Action, Cut, PolicyInput
+from envhub.contracts.token_file import TokenFile
 from envhub.contracts.turn import Finish, Sampling, Span, Timings, Turn
 from envhub.errors import Boundary, EngineFault, Truncated, boundary
 from envhub.tokens.answer import Answer
 from envhub.tokens.chat import ChatRenderer
+from envhub.tokens.gate import Gate, OpenGate
 from envhub.tokens.hearing import Hearing
 from envhub.tokens.ledger import Ledger, Prompt
 
 RETRIES = 2  # of one call, after a retryable fault of the engine or an answer that can't be recorded
-
-
-class Gate(Protocol):
-    """What every generation passes: who may hold it, cut it or end it."""
-
-    @property
-    def aborted(self) -> bool:
-        """The whole rollout is being ended; what it has so far is to be saved."""
-
-    @property
-    def pinned(self) -> bool:
-        """A generation that was cut goes on under the version that it began with."""
-
-    def keeps(self, policy_id: PolicyId) -> bool:
-        """Whether a generation that runs is held where it is."""
-
-    def shut(self, policy_id: PolicyId) -> bool:
-        """Whether generations may not go on."""
-
-    async def open(self, policy_id: PolicyId) -> None:
-        """Returns once generations may go on."""
-
-    def call(self, policy_id: PolicyId) -> AbstractContextManager[anyio.CancelScope]:
-        """A generation within; a cancelled scope has cut it."""
-
-
-class OpenGate:
-    """A gate that nobody shuts."""
-
-    aborted = pinned = False
-
-    def keeps(self, policy_id: PolicyId) -> bool:
-        return False
-
-    def shut(self, policy_id: PolicyId) -> bool:
-        return False
-
-    async def open(self, policy_id: PolicyId) -> None:
-        """At once."""
-
-    def call(self, policy_id: PolicyId) -> AbstractContextManager[anyio.CancelScope]:
-        return anyio.CancelScope()
 
 
 @dataclass(slots=True, eq=False)
@@ -181,7 +139,7 @@ class TokenPolicy:
         if left <= 0:
             raise Truncated("context")
         seed = derive_seed(self._seed, "turn", prompt.index) if asked.seed is None else asked.seed
-        return Sampling(asked.temperature, min(asked.max_tokens, left), seed)
+        return Sampling(asked.temperature, min(asked.max_tokens, left), seed, asked.top_p, asked.top_k, asked.min_p)
 
     def _hearing(self, input: PolicyInput, prompt: Prompt) -> Hearing | None:
         listener = input.listener if input.listener and input.listener.hears else None
@@ -205,7 +163,8 @@ class TokenPolicy:
 
     async def _generate(self, call: _Call, retry: int) -> None:
         """One generation, in as many parts as pauses make of it."""
-        answer = call.answer = Answer(call.sampling.max_tokens, started_at=self._clock())
+        sampling = call.sampling
+        answer = call.answer = Answer(sampling.max_tokens, self._clock(), sampling.truncated, call.prompt.routed_from)
         if call.hearing:
             call.hearing.begin()
         try:
@@ -247,9 +206,9 @@ class TokenPolicy:
             prompt_ids = np.concatenate((prompt_ids, answer.so_far()))
             version = answer.runs[-1][0] if self._gate.pinned else None
             left = sampling.max_tokens - answer.tokens
-            sampling = Sampling(sampling.temperature, left, derive_seed(sampling.seed or 0, "part", answer.tokens))
+            sampling = replace(sampling, max_tokens=left, seed=derive_seed(sampling.seed or 0, "part", answer.tokens))
         request_id = f"{self._rollout_id}/{prompt.index}/{name}"
-        return EngineRequest(request_id, prompt_ids, sampling, prompt.stop_ids, version, prompt.images)
+        return EngineRequest(request_id, prompt_ids, sampling, prompt.stop_ids, version, prompt.images, answer.routed)
 
     def _turn(self, call: _Call) -> Turn:
         input, prompt, answer = call.input, call.prompt, call.answer
@@ -279,6 +238,7 @@ class TokenPolicy:
             timings=Timings(answer.started_at, answer.first_token_at, self._clock()),
             images=prompt.new_images,
             rewritten=prompt.rewritten,
+            files=_files(prompt, answer) if answer.mask is not None or answer.experts else (),
         )
 
     def _spans(self, call: _Call, trains: bool) -> tuple[Span, ...]:
@@ -305,6 +265,17 @@ class TokenPolicy:
         """A length that the context imposed is the context's."""
         full = len(prompt.prompt_ids) + len(answer.ids) >= self._model.engine.context_tokens
         return Finish.CONTEXT if answer.finish is Finish.LENGTH and full else answer.finish
+
+
+def _files(prompt: Prompt, answer: Answer) -> tuple[TokenFile, ...]:
+    """What is known of single tokens, from the first of the prompt's delta on."""
+    known = len(prompt.prompt_ids) - len(prompt.delta_ids)
+    files: list[TokenFile] = []
+    if answer.mask is not None:
+        files.append(TokenFile.of_mask(answer.mask, len(prompt.delta_ids)))
+    if answer.experts:
+        files.append(TokenFile.of_experts(np.concatenate(answer.experts), answer.routed_from - known))
+    return tuple(files)
 
 
 def _before(stop: Sequence[str], message: Message) -> Message:

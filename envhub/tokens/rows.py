@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from envhub.contracts.messages import Role
+from envhub.contracts.token_file import TokenFile
 from envhub.contracts.trajectory import Row, Trajectory
 from envhub.contracts.turn import PromptImage, Span, Turn
 from envhub.errors import UsageError
@@ -52,11 +53,13 @@ def _branch(turns: dict[int, Turn], leaf: int) -> list[Turn]:
 def _row(branch: Sequence[Turn], row_of: dict[int, int]) -> Row:
     spans: list[Span] = []
     images: list[PromptImage] = []
+    files: list[TokenFile] = []
     parent, fork_at = None, 0
     for turn in branch:
         known = row_of.get(turn.index)
         start = spans[-1].end if spans else 0
         images += (image.moved(start) for image in turn.images)
+        files += (file.moved(start) for file in turn.files)
         spans += _spans(turn, start, trains=known is None)
         if known is not None:
             parent, fork_at = known, start + len(turn.delta_ids) + len(turn.output_ids)
@@ -75,6 +78,7 @@ def _row(branch: Sequence[Turn], row_of: dict[int, int]) -> Row:
         parent=parent,
         fork_at=fork_at,
         images=tuple(images),
+        files=tuple(files),
     )
 
 

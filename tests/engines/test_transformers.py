@@ -11,10 +11,22 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the torch extra is not installed")
 pytest.importorskip("transformers", reason="the torch extra is not installed")
-from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, MistralConfig, Phi3Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Glm4MoeConfig,
+    GPT2Config,
+    MistralConfig,
+    MixtralConfig,
+    OlmoeConfig,
+    Phi3Config,
+    Qwen3Config,
+    Qwen3MoeConfig,
+)
 
 from envhub.contracts.engine import EngineChunk, EngineOptions, EngineRequest, Model, ServedEngine
 from envhub.contracts.ids import PolicyVersion
+from envhub.contracts.token_file import SamplingMask
 from envhub.contracts.turn import Sampling
 from envhub.engines import embedded, transformers
 from envhub.engines.in_process import torch_decoder
@@ -142,6 +154,84 @@ async def test_recorded_logprobs_are_those_of_one_pass(config: Any, monkeypatch:
     ]
     later = await together(model, next_turns)
     assert max(error_of(network, *turn) for turn in zip(next_turns, later, strict=True)) < 1e-4
+    await model.engine.close()
+
+
+async def test_logprobs_of_truncated_sampling_are_those_among_the_ids_of_its_mask() -> None:
+    network = tiny()
+    model = model_of(network)
+    cut = [{"top_p": 0.6}, {"top_k": 5, "temperature": 0.7}, {"min_p": 0.2}, {"top_k": 9, "top_p": 0.9}, {}]
+    requests = [request_of(model, PROMPT + "abc" * seed, seed=seed) for seed in range(len(cut))]
+    requests = [
+        replace(request, sampling=replace(request.sampling, **how)) for request, how in zip(requests, cut, strict=True)
+    ]
+    turns = await together(model, requests)  # in one batch
+    assert [chunk.mask for chunk in turns[-1]] == [None] * len(turns[-1])
+    sizes = []
+    for request, chunks in zip(requests[:-1], turns[:-1], strict=True):
+        prompt, output = request.prompt_ids.tolist(), ids_of(chunks)
+        logits = one_pass(network, prompt + output)[len(prompt) - 1 : -1] / request.sampling.temperature
+        mask = SamplingMask.joined([chunk.mask for chunk in chunks if chunk.mask])
+        expected = [
+            row[id] - np.logaddexp.reduce(row[mask.at(token)])
+            for token, (row, id) in enumerate(zip(logits, output, strict=True))
+        ]
+        recorded = np.concatenate([chunk.logprobs for chunk in chunks])
+        assert np.abs(recorded - expected).max() < 1e-4
+        sizes += np.diff(mask.offsets).tolist()
+    assert 1 <= min(sizes) < max(sizes) < 300
+    await model.engine.close()
+
+
+def routed_in_one_pass(network: Any, ids: list[int]) -> np.ndarray:
+    """[tokens, layers, k], with the model's own attention: what its layers gave to their experts to compute."""
+    ours = network.config._attn_implementation
+    network.set_attn_implementation("eager")
+    given: list[Any] = []
+    layers = [module for module in network.modules() if type(module).__name__.endswith("Experts")]
+    hooks = [layer.register_forward_pre_hook(lambda *called: given.append(called[1][1])) for layer in layers]
+    with torch.no_grad():
+        network(input_ids=torch.tensor([ids]))
+    for hook in hooks:
+        hook.remove()
+    network.set_attn_implementation(ours)
+    assert len(given) == SIZES["num_hidden_layers"]
+    return torch.stack(given, dim=1).numpy()
+
+
+MOE = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "decoder_sparse_step": 1}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Qwen3MoeConfig(**SIZES, **MOE),
+        MixtralConfig(**SIZES, num_local_experts=8, num_experts_per_tok=2),
+        OlmoeConfig(**{name: size for name, size in SIZES.items() if name != "head_dim"}, num_experts=8),
+        Glm4MoeConfig(**SIZES, n_routed_experts=8, num_experts_per_tok=2, n_group=2, first_k_dense_replace=0),
+    ],
+    ids=lambda config: config.model_type,
+)
+async def test_experts_of_every_token_that_was_read_are_those_of_one_pass(
+    config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_decoder, "CPU_PREFILL", 32)  # prompts enter in pieces
+    network = tiny(config)
+    model = model_of(network)
+    requests = [request_of(model, PROMPT + "abc" * seed, seed=seed) for seed in range(6)]
+    turns = await together(model, requests)
+    later = [
+        replace(continued(request, turn), routed_from=len(request.prompt_ids) + len(ids_of(turn)) - 1)
+        for request, turn in zip(requests, turns, strict=True)
+    ]
+    turns += await together(model, later)  # what they share with the first turns is not computed again
+    for request, chunks in zip([*requests, *later], turns, strict=True):
+        assert all(chunk.experts is None for chunk in chunks[:-1])
+        read = [*request.prompt_ids.tolist(), *ids_of(chunks)][:-1]
+        found = chunks[-1].experts
+        assert found is not None
+        assert found.dtype == np.uint8
+        assert found.tolist() == routed_in_one_pass(network, read)[request.routed_from :].tolist()
     await model.engine.close()
 
 

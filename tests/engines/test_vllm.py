@@ -10,6 +10,7 @@ import pytest
 
 from envhub.contracts.engine import EngineOptions, Model, ServedEngine
 from envhub.contracts.ids import PolicyVersion
+from envhub.contracts.token_file import SamplingMask
 from envhub.engines.over_http import engine as http_engine
 from envhub.engines.vllm import COMPLETIONS, GENERATE, VERSION, load
 from envhub.errors import EngineFault, UnknownName, UsageError
@@ -22,8 +23,8 @@ from envhub.testing.engine_suite import (
     request_of,
     versions_of,
 )
-from tests.engines.server_double import opened
-from tests.engines.vllm_double import VllmDouble
+from tests.engines.server_double import Json, opened
+from tests.engines.vllm_double import VllmDouble, left, npy, routed
 
 pytestmark = pytest.mark.anyio
 
@@ -71,6 +72,80 @@ class TestCompletionsConformance(OverDouble, EngineSuite):
         double = VllmDouble()
         double.missing, double.token_s = {GENERATE}, 0.003
         return double
+
+
+async def test_truncated_sampling_is_asked_for_and_what_it_left_comes_with_the_tokens(
+    double: VllmDouble, model: Model
+) -> None:
+    double.returns_masks = True
+    request = request_of(model, max_tokens=5)
+    chunks = await collect(
+        model, replace(request, sampling=replace(request.sampling, top_p=0.9, top_k=40, min_p=0.1, temperature=1.0))
+    )
+    asked = double.asked[-1][1]["sampling_params"]
+    assert (asked["top_p"], asked["top_k"], asked["min_p"]) == (0.9, 40, 0.1)
+    mask = SamplingMask.joined([chunk.mask for chunk in chunks if chunk.mask])
+    assert [mask.at(token).tolist() for token in range(len(mask))] == [left(id) for id in ids_of(chunks)]
+
+
+async def test_logprobs_of_the_whole_distribution_are_refused_where_sampling_is_truncated(
+    double: VllmDouble, model: Model
+) -> None:
+    double.returns_masks = double.raw_logprobs = True
+    request = request_of(model)
+    with pytest.raises(EngineFault, match=r"not all ids may be drawn.*or sample at temperature 1 from all ids"):
+        await collect(model, replace(request, sampling=replace(request.sampling, top_k=9)))
+
+
+async def test_a_server_that_tells_masks_takes_no_sampling_from_all_ids_and_says_so(
+    double: VllmDouble, model: Model
+) -> None:
+    double.returns_masks = True
+    with pytest.raises(EngineFault, match=r"requires temperature > 0 and top_k > 0") as caught:
+        await collect(model, request_of(model))
+    assert not caught.value.retryable
+
+
+async def test_a_server_that_does_not_say_what_truncated_sampling_left_is_no_use_for_it(model: Model) -> None:
+    request = request_of(model)
+    with pytest.raises(EngineFault, match="start vLLM with --return-sampling-mask") as caught:
+        await collect(model, replace(request, sampling=replace(request.sampling, top_p=0.9)))
+    assert not caught.value.retryable
+
+
+async def test_experts_come_with_the_last_chunk_of_the_tokens_that_are_wanted(double: VllmDouble, model: Model) -> None:
+    double.returns_experts = True
+    request = request_of(model, max_tokens=5)
+    for start in (7, 0, 7):  # at first it is not known that the server tells them: it tells all
+        chunks = await collect(model, replace(request, routed_from=start))
+        read = [*request.prompt_ids.tolist(), *ids_of(chunks)][start:-1]
+        assert [chunk.experts for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+        experts = chunks[-1].experts
+        assert experts is not None
+        assert experts.tolist() == routed(read).tolist()
+    asked = [body["sampling_params"] for _, body in double.asked if "sampling_params" in body]
+    starts = [params.get("routed_experts_prompt_start") for params in asked]
+    assert starts == [None, 0, 7]
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "reason"),
+    [
+        ("nonsense", "routed experts can't be read"),
+        (npy(routed(range(3))), "experts of 3 tokens, and its model read"),
+        (npy(routed(range(99))[:, 0]), r"can't be read: routed experts are uint8 \[99, 2\]"),
+    ],
+    ids=["no array", "too few", "of another shape"],
+)
+async def test_experts_that_can_not_be_are_a_fault(double: VllmDouble, model: Model, spoiled: str, reason: str) -> None:
+    def spoil(event: Json) -> Json:
+        choice = event["choices"][0]
+        return {**event, "choices": [{**choice, "routed_experts": spoiled if choice["finish_reason"] else None}]}
+
+    double.spoil = spoil
+    with pytest.raises(EngineFault, match=reason) as caught:
+        await collect(model, request_of(model))
+    assert caught.value.retryable
 
 
 async def test_sampling_is_asked_for_without_any_change_of_the_distribution(double: VllmDouble, model: Model) -> None:

@@ -15,8 +15,9 @@ from envhub.contracts.toolset import ToolSpec
 from envhub.contracts.turn import Finish, Sampling, Turn
 from envhub.tokens.byte_tokenizer import CHATML_TEMPLATE, END, ByteTokenizer
 from envhub.tokens.chat import ChatRenderer
+from envhub.tokens.gate import Gate
 from envhub.tokens.ledger import Ledger
-from envhub.tokens.policy import Gate, TokenPolicy
+from envhub.tokens.policy import TokenPolicy
 
 # Writes tools, calls, results and reasoning itself, groups results, and drops the reasoning of earlier messages.
 NATIVE_TEMPLATE = """

@@ -10,7 +10,7 @@ from envhub.contracts.messages import Message, Role, ToolCall
 from envhub.contracts.policy import PolicyInput
 from envhub.contracts.turn import Finish, Sampling, Span, Timings
 from envhub.errors import Boundary, EngineFault, Fault, Truncated
-from envhub.tokens.policy import OpenGate
+from envhub.tokens.gate import OpenGate
 
 pytestmark = pytest.mark.anyio
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from envhub.contracts.ids import PolicyVersion
+from envhub.contracts.token_file import Experts
 from envhub.contracts.turn import Ids
 from envhub.engines.in_process.sampling import Drawn, Sampler
 
@@ -18,6 +19,10 @@ class Cache(Protocol):
 
     @property
     def length(self) -> int: ...
+
+    @property
+    def experts(self) -> Experts | None:
+        """[length, layers, k] that the tokens were routed to; None: the model does not route."""
 
 
 CacheT = TypeVar("CacheT", bound=Cache)

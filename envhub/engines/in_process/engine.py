@@ -10,6 +10,7 @@ import numpy as np
 
 from envhub.contracts.engine import EngineChunk, EngineRequest
 from envhub.contracts.ids import PolicyVersion
+from envhub.contracts.token_file import SamplingMask
 from envhub.contracts.turn import Finish
 from envhub.engines.in_process.decoder import CacheT, Decoder
 from envhub.engines.in_process.scheduler import Delivered, Generation, Scheduler, Token
@@ -32,13 +33,13 @@ class InProcessEngine(Generic[CacheT]):
         self._worker = Worker(self._scheduler)
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
-        check_request(request, self.context_tokens, self._vocabulary)
+        check_request(request, self.context_tokens, self._vocabulary, gives_masks=True)
         stream = _Stream(request)
         self._worker.submit(stream.generation)
         try:
             finish = None
             while finish is None:
-                for chunk in _chunks(await stream.take(), self._decoder.policy_version):
+                for chunk in _chunks(await stream.take(), self._decoder.policy_version, request.routed_from):
                     finish = chunk.finish
                     yield chunk
         finally:
@@ -50,14 +51,26 @@ class InProcessEngine(Generic[CacheT]):
             await anyio.to_thread.run_sync(self._worker.join)
 
 
-def _chunks(arrived: Sequence[Token | Finish], newest: PolicyVersion) -> Iterator[EngineChunk]:
+def _chunks(arrived: Sequence[Token | Finish], newest: PolicyVersion, routed_from: int) -> Iterator[EngineChunk]:
     """One for each run of tokens of one version, and one for a finish without a token."""
     tokens = [item for item in arrived if isinstance(item, Token)]
     for version, run in groupby(tokens, lambda token: token.policy_version):
-        ids, logprobs, finishes = zip(*((token.id, token.logprob, token.finish) for token in run), strict=True)
-        yield EngineChunk(np.array(ids, np.int32), np.array(logprobs, np.float32), version, finishes[-1])
+        yield _chunk(list(run), version, routed_from)
     if len(tokens) < len(arrived):
         yield EngineChunk(np.empty(0, np.int32), np.empty(0, np.float32), newest, Finish.ABORT)
+
+
+def _chunk(tokens: Sequence[Token], version: PolicyVersion, routed_from: int) -> EngineChunk:
+    allowed = [token.allowed for token in tokens if token.allowed is not None]
+    last = tokens[-1]
+    return EngineChunk(
+        np.array([token.id for token in tokens], np.int32),
+        np.array([token.logprob for token in tokens], np.float32),
+        version,
+        last.finish,
+        SamplingMask.of(allowed) if allowed else None,
+        None if last.experts is None else last.experts[routed_from:],
+    )
 
 
 class _Stream:

@@ -50,6 +50,10 @@ class KVCache:
         return self._ids[: self.length]
 
     @property
+    def experts(self) -> None:
+        """A llama does not route."""
+
+    @property
     def nbytes(self) -> int:
         """Of the tail."""
         return self._keys.nbytes + self._values.nbytes

@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from envhub.contracts.turn import Sampling
+from envhub.contracts.turn import Ids, Sampling
 from envhub.engines.in_process.gguf_weights import Floats
 from envhub.errors import EngineFault
 
@@ -16,6 +17,7 @@ class Drawn(NamedTuple):
 
     id: int
     logprob: float
+    allowed: Ids | None = None  # what it was drawn from, where the sampling is truncated
 
 
 class Sampler:
@@ -23,6 +25,8 @@ class Sampler:
 
     def __init__(self, sampling: Sampling) -> None:
         self.temperature = sampling.temperature
+        self.truncated = sampling.truncated
+        self._sampling = sampling
         self._random = np.random.default_rng(sampling.seed)
 
     def point(self) -> float:
@@ -41,9 +45,26 @@ class Sampler:
             return Drawn(int(np.argmax(logits)), 0.0)
         scaled = logits.astype(np.float64) / self.temperature
         scaled -= scaled.max()
+        kept = truncated(scaled, self._sampling) if self.truncated else None
+        if kept is not None:
+            scaled = scaled[kept]
         cumulative = np.cumsum(np.exp(scaled))
         total = cumulative[-1]
         # Below the total, so that rounding can't point past the last id that has any probability.
         point = min(self.point() * total, np.nextafter(total, 0.0))
         index = int(np.searchsorted(cumulative, point, side="right"))
-        return Drawn(index, min(0.0, float(scaled[index] - np.log(total))))
+        logprob = min(0.0, float(scaled[index] - np.log(total)))
+        return Drawn(index, logprob) if kept is None else Drawn(int(kept[index]), logprob, kept)
+
+
+def truncated(scaled: NDArray[np.float64], sampling: Sampling) -> Ids:
+    """The ids that stay, in order, of log probabilities up to a constant whose highest is 0. At least the likeliest."""
+    likeliest = np.argsort(-scaled, kind="stable")
+    if sampling.min_p > 0.0:
+        likeliest = likeliest[: np.count_nonzero(scaled >= np.log(sampling.min_p))]
+    if sampling.top_k > 0:
+        likeliest = likeliest[: sampling.top_k]
+    if sampling.top_p < 1.0:
+        cumulative = np.cumsum(np.exp(scaled[likeliest]))
+        likeliest = likeliest[: np.searchsorted(cumulative, sampling.top_p * cumulative[-1]) + 1]
+    return np.sort(likeliest).astype(np.int32)

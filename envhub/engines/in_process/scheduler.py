@@ -14,6 +14,7 @@ import numpy as np
 
 from envhub.contracts.engine import EngineRequest
 from envhub.contracts.ids import PolicyVersion
+from envhub.contracts.token_file import Experts
 from envhub.contracts.turn import Finish, Ids
 from envhub.engines.in_process.decoder import CacheT, Decoder, Segment
 from envhub.engines.in_process.prefix_cache import PrefixCache, shared_prefix
@@ -31,6 +32,8 @@ class Token:
     logprob: float
     policy_version: PolicyVersion
     finish: Finish | None
+    allowed: Ids | None = None  # what it was drawn from, where the sampling is truncated
+    experts: Experts | None = None  # with `finish`, of a model that routes: of all tokens that it read
 
 
 Delivered: TypeAlias = Token | Finish | EngineFault  # a Finish alone: it ends with the tokens that it has
@@ -166,9 +169,11 @@ class Scheduler(Generic[CacheT]):
         generation.pending = np.array([drawn.id], np.int32)
         generation.output.append(drawn.id)
         finish = self._finish(generation)
+        experts = None
         if finish:
+            experts = run.cache.experts
             self._retire(run)
-        generation.deliver(Token(drawn.id, drawn.logprob, version, finish))
+        generation.deliver(Token(drawn.id, drawn.logprob, version, finish, drawn.allowed, experts))
 
     def _finish(self, generation: Generation) -> Finish | None:
         request, sampled = generation.request, len(generation.output)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from envhub.contracts.token_file import SamplingMask
 from envhub.contracts.turn import Ids
 from envhub.engines.in_process.decoder import Segment
 from envhub.engines.in_process.gguf_weights import read_weights
@@ -27,9 +28,9 @@ class Scorer:
         self._model = Llama(read_weights(open_gguf(weights)), Products(threads))
         self.context_tokens = self._model.context_tokens
 
-    def logprobs(self, ids: Ids, temperatures: NDArray[np.float64]) -> Floats:
-        """float64 [L], nats: of each id after those before it, at its temperature; 0 for the first, and where the
-        temperature is 0, since greedy sampling is certain of its choice."""
+    def logprobs(self, ids: Ids, temperatures: NDArray[np.float64], mask: SamplingMask | None = None) -> Floats:
+        """float64 [L], nats: of each id after those before it, at its temperature, and among the ids of its mask where
+        it has any; 0 for the first, and where the temperature is 0, since greedy sampling is certain of its choice."""
         hidden = self._model.hidden([Segment(self._model.begin(len(ids)), ids)])[:-1]
         found = np.zeros(len(ids))
         for start in range(0, len(hidden), ROWS):
@@ -39,5 +40,9 @@ class Scorer:
             scaled = self._model.logits(hidden[start:stop]).astype(np.float64) / at
             scaled -= scaled.max(axis=1, keepdims=True)
             chosen = scaled[np.arange(stop - start), ids[after]]
-            found[after] = np.where(temperatures[after] > 0, chosen - np.log(np.exp(scaled).sum(axis=1)), 0.0)
+            normalisers = np.log(np.exp(scaled).sum(axis=1))
+            if mask is not None:
+                for row in np.flatnonzero(np.diff(mask.offsets)[after]).tolist():
+                    normalisers[row] = np.logaddexp.reduce(scaled[row, mask.at(start + 1 + row)])
+            found[after] = np.where(temperatures[after] > 0, chosen - normalisers, 0.0)
         return found

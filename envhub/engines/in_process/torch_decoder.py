@@ -11,6 +11,7 @@ from envhub.contracts.ids import PolicyVersion
 from envhub.engines.in_process.decoder import Segment
 from envhub.engines.in_process.sampling import DAMAGED, Drawn, Sampler
 from envhub.engines.in_process.torch_attention import PackedStep
+from envhub.engines.in_process.torch_routing import Routers, chosen
 from envhub.engines.in_process.torch_slots import TorchCache, TorchSlots
 from envhub.errors import EngineFault
 
@@ -26,6 +27,7 @@ class TorchDecoder:
         self.policy_version = PolicyVersion(0)
         self.prefill_tokens = CPU_PREFILL if model.device.type == "cpu" else GPU_PREFILL
         self._model = model
+        self._routers = Routers(model)
         self._kept = max_batch  # ended sequences, for the turns that continue them
         self._slots = TorchSlots(max_batch + self._kept)
 
@@ -52,11 +54,15 @@ class TorchDecoder:
         logits = self.logits(segments, [row for _, row in drawing])
         most = max(1, DRAWN_AT_ONCE // logits.shape[1])
         samplers = [sampler for sampler, _ in drawing]
-        return [
+        drawn = [
             drawn
             for start in range(0, len(samplers), most)
             for drawn in _draw(logits[start : start + most], samplers[start : start + most])
         ]
+        for row, sampler in enumerate(samplers):
+            if sampler.truncated:
+                drawn[row] = sampler.sample(logits[row].float().cpu().numpy())
+        return drawn
 
     def logits(self, segments: Sequence[Segment[TorchCache]], rows: Sequence[int]) -> torch.Tensor:
         """[rows, vocabulary] after those of the step's tokens; the caches hold all of them then."""
@@ -64,7 +70,7 @@ class TorchDecoder:
         device = self._model.device
         step = PackedStep(segments, self._slots, device)
         ids = torch.from_numpy(np.concatenate([segment.ids for segment in segments])).to(device, torch.long)
-        with torch.no_grad():
+        with torch.no_grad(), self._routers.watched() as answers:
             output = self._model(
                 input_ids=ids[None],
                 position_ids=step.positions[None],
@@ -72,13 +78,17 @@ class TorchDecoder:
                 logits_to_keep=torch.tensor(rows, dtype=torch.long, device=device),
                 step=step,
             )
+        experts = chosen(answers)
+        end = 0
         for segment in segments:
-            segment.cache.append(segment.ids)
+            start, end = end, end + len(segment.ids)
+            segment.cache.append(segment.ids, None if experts is None else experts[start:end])
         return output.logits[0]
 
 
 def _draw(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[Drawn]:
-    """For each row as its sampler would, but all at once and where the logits are.
+    """For each row as its sampler would, but all at once and where the logits are. Those whose sampling is truncated
+    are left to their samplers.
 
     Raises:
         EngineFault: the logits are not numbers.
@@ -87,7 +97,8 @@ def _draw(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[Drawn]:
         raise EngineFault(DAMAGED, retryable=False)
     device, greedy = logits.device, [sampler.temperature == 0.0 for sampler in samplers]
     temperatures = [sampler.temperature or 1.0 for sampler in samplers]
-    points = [0.0 if certain else sampler.point() for sampler, certain in zip(samplers, greedy, strict=True)]
+    drawn_here = [not (sampler.temperature == 0.0 or sampler.truncated) for sampler in samplers]
+    points = [sampler.point() if here else 0.0 for sampler, here in zip(samplers, drawn_here, strict=True)]
     scaled = logits.double() / torch.tensor(temperatures, dtype=torch.float64, device=device)[:, None]
     scaled -= scaled.amax(dim=1, keepdim=True)
     cumulative = scaled.exp().cumsum(dim=1)

@@ -6,6 +6,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
+from envhub.contracts.token_file import Experts
 from envhub.contracts.turn import Ids
 
 Pair: TypeAlias = tuple[torch.Tensor, torch.Tensor]  # keys and values, [slots, kv_heads, tokens, head_width] each
@@ -15,16 +16,26 @@ GROWTH = 256  # tokens
 class TorchCache:
     """The tokens of the sequence in one slot."""
 
-    def __init__(self, slot: int, ids: Ids) -> None:
+    def __init__(self, slot: int, ids: Ids, experts: Experts | None = None) -> None:
         self.slot = slot
         self.length = len(ids)
         self._ids = np.concatenate([ids, np.empty(GROWTH, np.int32)])
+        self._experts = [] if experts is None else [experts]
 
     @property
     def ids(self) -> Ids:
         return self._ids[: self.length]
 
-    def append(self, ids: Ids) -> None:
+    @property
+    def experts(self) -> Experts | None:
+        """[length, layers, k]; None: the model does not route."""
+        if len(self._experts) > 1:
+            self._experts = [np.concatenate(self._experts)]
+        return self._experts[0] if self._experts else None
+
+    def append(self, ids: Ids, experts: Experts | None = None) -> None:
+        if experts is not None:
+            self._experts.append(experts)
         end = self.length + len(ids)
         if end > len(self._ids):
             self._ids = np.concatenate([self._ids, np.empty(end, np.int32)])
@@ -41,15 +52,15 @@ class TorchSlots:
         self._layers: dict[int, Pair] = {}
         self._tokens = GROWTH
 
-    def take(self, ids: Ids) -> TorchCache:
-        return TorchCache(heapq.heappop(self._free), ids)
+    def take(self, ids: Ids, experts: Experts | None = None) -> TorchCache:
+        return TorchCache(heapq.heappop(self._free), ids, experts)
 
     def give_back(self, cache: TorchCache) -> None:
         heapq.heappush(self._free, cache.slot)
 
     def copy(self, source: TorchCache, length: int) -> TorchCache:
         """Another slot with the first `length` tokens of that one."""
-        copy = self.take(source.ids[:length])
+        copy = self.take(source.ids[:length], None if source.experts is None else source.experts[:length])
         for tensor in (tensor for pair in self._layers.values() for tensor in pair):
             tensor[copy.slot, :, :length] = tensor[source.slot, :, :length]
         return copy

@@ -1,5 +1,5 @@
 """HttpEngine: what engines on servers share: a generation is a stream of events, its tokens checked, each of a version
-that is certain, and with logprobs that are known to follow the temperature."""
+that is certain, and with logprobs that are known to be of the distribution that was sampled from."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
@@ -23,6 +23,9 @@ HELD_S = 0.1  # about the longest that tokens wait until their version is asked 
 # Both choose the likeliest token. At the second that choice is all but certain: a server that gives logprobs of the
 # distribution it samples from says so, one that gives those before temperature says the same of both.
 PROBES = (Sampling(temperature=0.0, max_tokens=16, seed=1), Sampling(temperature=0.01, max_tokens=16, seed=1))
+# Likewise of truncated sampling: the one id that is left is certain. A server that tells what is left takes no others.
+TRUNCATED_PROBE = Sampling(temperature=1.0, max_tokens=16, seed=1, top_k=1)
+ROUNDING = 1e-5  # nats
 
 
 class HttpEngine(ABC):
@@ -31,21 +34,32 @@ class HttpEngine(ABC):
     A stream that stays silent is waited for; who uses the engine bounds the wait.
     """
 
-    def __init__(self, server: HttpServer, context_tokens: int, *, takes_images: bool) -> None:
-        """`takes_images`: the server makes of each placeholder in a prompt what its model sees of the image there."""
+    def __init__(
+        self, server: HttpServer, context_tokens: int, *, takes_images: bool, gives_masks: bool = False
+    ) -> None:
+        """`takes_images`: the server makes of each placeholder in a prompt what its model sees of the image there.
+        `gives_masks`: it can say which ids truncated sampling leaves."""
         self.context_tokens = context_tokens
         self.takes_images = takes_images
+        self.gives_masks = gives_masks
         self._server = server
         self._versions = VersionWatch(self._ask_version)
         self._probing = anyio.Lock()
-        self._follows_temperature: bool | None = None  # None: not known yet
+        self._follows_sampling: bool | None = None  # its logprobs do; None: not known yet
         self._numbers = count()
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineChunk, None]:
-        check_request(request, self.context_tokens, takes_images=self.takes_images)
-        if request.sampling.temperature not in (0.0, 1.0):  # at 1 all servers agree, at 0 the choice is certain
-            await self._require_temperature(request)
-        held = HeldTokens(await self._versions.known(), greedy=request.sampling.temperature == 0.0)
+        check_request(request, self.context_tokens, takes_images=self.takes_images, gives_masks=self.gives_masks)
+        sampling = request.sampling
+        # At 1 and of all ids every server means the same, and at 0 the choice is certain.
+        if sampling.temperature not in (0.0, 1.0) or sampling.truncated:
+            await self._require_sampled_from(request)
+        held = HeldTokens(
+            await self._versions.known(),
+            greedy=sampling.temperature == 0.0,
+            masked=sampling.truncated,
+            unrouted=len(request.prompt_ids) - request.routed_from,
+        )
         due_at = anyio.current_time() + HELD_S  # when the versions are asked for
         async with aclosing(self._arrivals(request, held)) as arrivals:
             async for _ in arrivals:
@@ -55,7 +69,7 @@ class HttpEngine(ABC):
                     due_at = anyio.current_time() + HELD_S
         if held.finish is None:
             raise EngineFault("the server ended its answer without a finish reason")
-        if held.finish is Finish.LENGTH and held.received < request.sampling.max_tokens:
+        if held.finish is Finish.LENGTH and held.received < sampling.max_tokens:
             held.finish = Finish.CONTEXT
         for chunk in await self._settled(held):
             yield chunk
@@ -110,10 +124,7 @@ class HttpEngine(ABC):
         sampling, room = request.sampling, self.context_tokens - len(request.prompt_ids)
         if sampling.max_tokens > room:
             sampling = replace(sampling, max_tokens=room)
-        name = f"{request.request_id}~{next(self._numbers)}"
-        return EngineRequest(
-            name, request.prompt_ids, sampling, request.stop_ids, request.policy_version, request.images
-        )
+        return replace(request, request_id=f"{request.request_id}~{next(self._numbers)}", sampling=sampling)
 
     async def _settled(self, held: HeldTokens) -> list[EngineChunk]:
         return held.settle(None if held.told else await self._versions.after(anyio.current_time()))
@@ -132,22 +143,28 @@ class HttpEngine(ABC):
         """For a generation that the server ended by an error."""
         return EngineFault(f"the server {self._server.url} failed: {reason}", retryable=may_pass(status))
 
-    async def _require_temperature(self, request: EngineRequest) -> None:
+    async def _require_sampled_from(self, request: EngineRequest) -> None:
         """
         Raises:
             EngineFault: not retryable, the server's logprobs are of another distribution than the one it samples from.
         """
         async with self._probing:
-            if self._follows_temperature is None:
-                greedy, cold = [await self._probe(request, sampling) for sampling in PROBES]
-                self._follows_temperature = cold > greedy / 2
-        if not self._follows_temperature:
+            if self._follows_sampling is None:
+                self._follows_sampling = await self._probed(request)
+        if not self._follows_sampling:
+            truncated = request.sampling.truncated
             raise EngineFault(
-                f"the temperature is {request.sampling.temperature}, but the server {self._server.url} gives logprobs "
-                "of the distribution before temperature; start it so that it gives those it samples from "
-                "(docs/engines.md), or sample at temperature 1",
+                f"the temperature is {request.sampling.temperature}{' and not all ids may be drawn' * truncated}, but "
+                f"the server {self._server.url} gives logprobs of the distribution before temperature; start it so "
+                "that it gives those it samples from (docs/engines.md), or sample at temperature 1 from all ids",
                 retryable=False,
             )
+
+    async def _probed(self, request: EngineRequest) -> bool:
+        if request.sampling.truncated:
+            return await self._probe(request, TRUNCATED_PROBE) > -ROUNDING
+        greedy, cold = [await self._probe(request, sampling) for sampling in PROBES]
+        return cold > greedy / 2
 
     async def _probe(self, request: EngineRequest, sampling: Sampling) -> float:
         """The logprob of a short answer."""

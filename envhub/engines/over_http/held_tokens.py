@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from envhub.contracts.engine import EngineChunk
 from envhub.contracts.ids import PolicyVersion
+from envhub.contracts.token_file import Experts, SamplingMask
 from envhub.contracts.turn import Finish, Ids, Logprobs
 from envhub.errors import EngineFault
 
@@ -36,6 +37,8 @@ class Piece:
     logprobs: list[float | None]
     finish: Finish | None = None
     spans: Sequence[VersionSpan] | None = None  # of all output so far; None: not said here
+    allowed: list[list[int]] | None = None  # of each id, what it was drawn from; None: the server does not say
+    experts: Experts | None = None  # [n, layers, k] of the last n tokens that the model read; None: not said here
 
 
 class HeldTokens:
@@ -45,13 +48,18 @@ class HeldTokens:
     generation and one from after the tokens came, make their version certain, as versions only go up.
     """
 
-    def __init__(self, before: PolicyVersion, *, greedy: bool) -> None:
+    def __init__(self, before: PolicyVersion, *, greedy: bool, masked: bool = False, unrouted: int = 0) -> None:
+        """`masked`: the sampling is truncated. `unrouted`: tokens of the prompt whose experts are wanted."""
         self.finish: Finish | None = None
         self.received = 0
         self._before = before
         self._changed = False  # the weights did, so that only spans can tell
         self._greedy = greedy
         self._spans: Sequence[VersionSpan] | None = None
+        self._masked = masked
+        self._unrouted = unrouted
+        self._experts: Experts | None = None
+        self._allowed: list[list[int]] = []
         self._ids: list[int] = []
         self._logprobs: list[float | None] = []
         self._confirmed = 0  # tokens handed on before spans told their version
@@ -67,10 +75,14 @@ class HeldTokens:
             raise _unfit(f"it has {len(piece.logprobs)} logprobs for {len(piece.ids)} tokens")
         if piece.scored != piece.ids:
             raise _unfit(f"it has logprobs of the ids {piece.scored} for the tokens {piece.ids}")
+        if self._masked and piece.ids:
+            self._add_masks(piece)
         self._ids += piece.ids
         self._logprobs += piece.logprobs
         self.received += len(piece.ids)
         self.finish, self._spans = piece.finish, piece.spans
+        if piece.experts is not None:
+            self._add_experts(piece.experts)
 
     @property
     def logprobs(self) -> Logprobs:
@@ -130,7 +142,27 @@ class HeldTokens:
         logprobs, self._logprobs = self._logprobs[:count], self._logprobs[count:]
         last = None if self._ids else self.finish
         certain = np.zeros(count, np.float32) if self._greedy else _fit_logprobs(logprobs)
-        return EngineChunk(_fit_ids(ids), certain, version, last)
+        mask = SamplingMask.of(list(map(_fit_ids, self._allowed[:count]))) if self._masked and count else None
+        self._allowed = self._allowed[count:]
+        return EngineChunk(_fit_ids(ids), certain, version, last, mask, self._experts if last else None)
+
+    def _add_masks(self, piece: Piece) -> None:
+        if piece.allowed is None:
+            rule = "without them no trainer could compute with its log probabilities"
+            way_out = "start vLLM with --return-sampling-mask, or sample from all ids (top_p 1, top_k 0, min_p 0)"
+            reason = f"sampling is truncated, and the server does not say which ids that left; {rule}: {way_out}"
+            raise EngineFault(reason, retryable=False)
+        if len(piece.allowed) != len(piece.ids):
+            raise _unfit(f"it has sampling masks of {len(piece.allowed)} tokens for {len(piece.ids)}")
+        self._allowed += piece.allowed
+
+    def _add_experts(self, experts: Experts) -> None:
+        """Those that are wanted: a server may send those of the whole prompt."""
+        wanted = self._unrouted + self.received - 1  # the last token was sampled, and never read
+        if len(experts) >= wanted:
+            self._experts = experts[len(experts) - wanted :]
+        elif self.finish is not Finish.ABORT:
+            raise _unfit(f"it has experts of {len(experts)} tokens, and its model read {wanted} that are wanted")
 
 
 def version_of(label: str) -> PolicyVersion:

@@ -27,7 +27,7 @@ async def raw_server(data: Iterable[bytes]) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def conversing_server(messages: Sequence[bytes]) -> AsyncIterator[str]:
-    """Sends these messages to a client of the feed as its credits allow, and answers what it says by Done."""
+    """Sends these messages to a client of the feed as its credits allow, and answers its acks by Done."""
 
     async def converse(requests: AsyncIterator[pb.ClientMessage], context: grpc.aio.ServicerContext) -> None:
         credits, granted = anyio.create_memory_object_stream[None](1 << 16)
@@ -49,11 +49,18 @@ async def conversing_server(messages: Sequence[bytes]) -> AsyncIterator[str]:
                 for _ in range(said.credit.groups):
                     credits.send_nowait(None)
                 if not said.HasField("credit"):
-                    await write(pb.ServerMessage(done=pb.Done(answers=said.id)).SerializeToString())
+                    await write(pb.ServerMessage(done=pb.Done()).SerializeToString())  # of its Open
             tasks.cancel_scope.cancel()
 
-    stream = grpc.stream_stream_rpc_method_handler(converse, pb.ClientMessage.FromString)
-    async with _served(grpc.method_handlers_generic_handler("envhub.feed.v1.Rollouts", {"Stream": stream})) as address:
+    async def settle(request: pb.SettleRequest, context: grpc.aio.ServicerContext) -> bytes:
+        done = [pb.ServerMessage(done=pb.Done(answers=said.id)) for said in request.messages]
+        return pb.SettleReply(answers=done).SerializeToString()
+
+    methods = {
+        "Stream": grpc.stream_stream_rpc_method_handler(converse, pb.ClientMessage.FromString),
+        "Settle": grpc.unary_unary_rpc_method_handler(settle, pb.SettleRequest.FromString),
+    }
+    async with _served(grpc.method_handlers_generic_handler("envhub.feed.v1.Rollouts", methods)) as address:
         yield address
 
 

@@ -1,62 +1,17 @@
-"""Access: who may call a feed, over what, and from where."""
+"""Access: which role may call a method of a feed."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import IntEnum
+from envhub.contracts.access import Role
 
-from envhub.contracts.address import is_loopback
-from envhub.errors import UsageError
-
-
-class Role(IntEnum):
-    """What a token opens; each role may do what those below it may."""
-
-    NOBODY = 0  # whoever connects: whether the server is well
-    OBSERVER = 1  # reads how the run goes
-    TRAINER = 2  # takes groups and submits others
-    OPERATOR = 3  # pauses, aborts, drains
+NEEDED: dict[str, Role | None] = {
+    "/grpc.health.v1.Health/": None,  # whoever connects may know whether the server is well
+    "/grpc.reflection.": Role.VIEWER,
+    "/envhub.feed.v1.Control/State": Role.VIEWER,
+    "/envhub.feed.v1.Control/Watch": Role.VIEWER,
+    "/envhub.feed.v1.Rollouts/": Role.TRAINER,
+    "/envhub.feed.v1.Blobs/": Role.TRAINER,
+}  # by the beginning of a method's name; of all others an operator's
 
 
-@dataclass(frozen=True, slots=True)
-class ServerTls:
-    """What the server proves itself with, and who vouches for its clients, if they have to; all in PEM."""
-
-    certificate: bytes  # and its chain
-    private_key: bytes = field(repr=False)
-    client_ca: bytes | None = None  # None: clients need no certificate
-
-
-@dataclass(frozen=True, slots=True)
-class FeedAccess:
-    """Who may call a feed, and over what. By default everybody on this machine may do all.
-
-    Raises:
-        UsageError: a token that no client could send.
-    """
-
-    roles: Mapping[str, Role] = field(default_factory=dict, repr=False)  # by token
-    tls: ServerTls | None = None
-    proxied: bool = False  # a proxy before it ends TLS: what comes to it from elsewhere does so in the clear
-
-    def __post_init__(self) -> None:
-        for token, role in self.roles.items():
-            if not (token.isascii() and token.isprintable() and token == token.strip() and token):
-                raise UsageError(
-                    f"a token of the role {role.name.lower()} is empty or has spaces around it, line ends or letters "
-                    "beyond ASCII, which a client can't send; make one with `openssl rand -hex 32`"
-                )
-
-
-def check_exposure(host: str, access: FeedAccess) -> None:
-    """
-    Raises:
-        UsageError: the host can be reached from elsewhere, and a token or TLS is missing.
-    """
-    private = access.tls is not None or access.proxied
-    if is_loopback(host) or (access.roles and private):
-        return
-    missing = " and ".join(name for name, given in (("a token", access.roles), ("TLS", private)) if not given)
-    raise UsageError(
-        f"feed host '{host}' can be reached from outside, which needs {missing}; "
-        "give both, or bind 127.0.0.1 and tunnel to it"
-    )
+def needed_for(method: str) -> Role | None:
+    """The role that may call a method; None: everybody may."""
+    return next((role for start, role in NEEDED.items() if method.startswith(start)), Role.OPERATOR)

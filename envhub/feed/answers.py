@@ -1,5 +1,9 @@
 """What the server does as a client says, and how it answers: on streams, and to Settle."""
 
+from collections.abc import Iterable
+
+import anyio
+
 from envhub.contracts.delivery import Control, Deliveries
 from envhub.contracts.ids import LeaseId, PolicyId, PolicyVersion
 from envhub.errors import LeaseLost, UpdateFailed, UsageError
@@ -14,6 +18,18 @@ class Answers:
     def __init__(self, deliveries: Deliveries, control: Control) -> None:
         self._deliveries = deliveries
         self._control = control
+
+    async def to_all(self, messages: Iterable[pb.ClientMessage]) -> list[pb.ServerMessage]:
+        """The answer to each. They are done in order, and become durable together."""
+        answers: dict[int, pb.ServerMessage] = {}
+
+        async def answer(place: int, message: pb.ClientMessage) -> None:
+            answers[place] = await self.to(message)
+
+        async with anyio.create_task_group() as tasks:
+            for place, message in enumerate(messages):
+                tasks.start_soon(answer, place, message)
+        return [answers[place] for place in sorted(answers)]
 
     async def to(self, message: pb.ClientMessage) -> pb.ServerMessage:
         """The answer, once what was said is done."""

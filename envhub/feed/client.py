@@ -21,15 +21,17 @@ from envhub.feed.codec import TrainerGroup, TrainerMember, TrainerRow
 from envhub.feed.connection import ANSWER_S, ClientTls, Connection, Dial
 from envhub.feed.conversation import Conversation
 from envhub.feed.cursor import Cursor
+from envhub.feed.files import filled, missing
 from envhub.feed.heartbeat import Heartbeat
 from envhub.feed.lease import Arrived, GroupLease
 from envhub.feed.requests import encode_submission
 from envhub.feed.v1 import feed_pb2 as pb
 from envhub.feed.weights import Weights
-from envhub.feed.window import Window
+from envhub.feed.window import MAX_CREDIT, Window
 
 __all__ = ["ClientTls", "Cursor", "FeedClient", "GroupLease", "TrainerGroup", "TrainerMember", "TrainerRow"]
 
+FILE_S = 600.0  # that a file may take
 SUBMIT_S = 3600.0  # that a submission may wait for room in the run
 
 
@@ -110,13 +112,33 @@ class FeedClient(Weights):
         """
         return list(islice(self.groups(groups + len(self._held)), groups))
 
+    def with_files(self, group: TrainerGroup) -> TrainerGroup:
+        """The group with the files that its rows name: pictures, sampling masks, routed experts. Deliveries come
+        without; of a group that names none nothing is asked.
+
+        Raises:
+            FeedUnavailable: the feed went away and did not come back.
+            UsageError: the run has no such file.
+        """
+        files = {sha256: self._server.file(sha256, FILE_S) for sha256 in sorted(missing(group))}
+        return filled(group, files) if files else group
+
     def ack_trained(self) -> int:
-        """Acks the groups that were `trained`: to be called once a checkpoint with them and the cursor is saved. How
-        many acks are durable; the others met lost leases, and come again to be acked unseen."""
-        return sum(
-            self._settle(group_id, lease_id, pb.ClientMessage(ack=pb.Ack(lease_id=lease_id)))
-            for group_id, lease_id in list(self._trained.items())
-        )
+        """Acks the groups that were `trained`, all at once: to be called when a checkpoint with them and the cursor is
+        saved. How many acks are durable; the others met lost leases, and come again to be acked unseen.
+
+        Raises:
+            FeedUnavailable: the feed went away and did not come back; it can be called again.
+        """
+        durable = 0
+        while trained := list(islice(self._trained.items(), MAX_CREDIT)):
+            acks = [pb.ClientMessage(ack=pb.Ack(lease_id=lease_id)) for _, lease_id in trained]
+            answers = self._server.call("Settle", pb.SettleRequest(messages=acks), ANSWER_S).answers
+            for (group_id, lease_id), answer in zip(trained, answers, strict=True):
+                durable += answer.notice.kind != pb.Notice.KIND_LEASE_LOST
+                del self._trained[group_id]
+                self._let_go(lease_id)
+        return durable
 
     def submit(
         self,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from envhub.contracts.ids import EnvironmentId, GroupId, PolicyId, PolicyVersion, RolloutId, RunId, TaskId
 from envhub.contracts.messages import Image, Role
 from envhub.contracts.outcome import Status
+from envhub.contracts.token_file import TokenFile, TokenFileKind
 from envhub.contracts.trajectory import Row
 from envhub.contracts.turn import PromptImage, Span
 from envhub.feed.v1 import feed_pb2 as pb
@@ -20,7 +21,18 @@ ROLE_TO_WIRE = {role: pb.Role.Value(f"ROLE_{role.name}") for role in Role}
 ROLE_FROM_WIRE = {number: role for role, number in ROLE_TO_WIRE.items()}
 # The feed knows no failed or cancelled members: they have no valid score, so no group delivers them.
 STATUS_TO_WIRE = {status: pb.Status.Value(f"STATUS_{status.name}") for status in (Status.COMPLETED, Status.TRUNCATED)}
+FILE_TO_WIRE = {kind: pb.TokenFile.Kind.Value(f"KIND_{kind.name}") for kind in TokenFileKind}
+FILE_FROM_WIRE = {number: kind for kind, number in FILE_TO_WIRE.items()}
 STATUS_FROM_WIRE = {number: status for status, number in STATUS_TO_WIRE.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class TurnReward:
+    """What one turn earned by itself: a part of its rollout's scalar."""
+
+    turn: int
+    end: int  # of the row: one past the turn's last token
+    reward: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +43,7 @@ class TrainerRow:
     parent_rollout_id: RolloutId | None  # the rollout that started this one; None for the member's own
     row: Row  # `row.parent` counts among the rows of the same rollout
     prompt_length: int  # tokens before the first sampled one; all of them where none was sampled
+    rewards: tuple[TurnReward, ...] = ()  # of its turns that no earlier row has, in order; of those that earned any
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,9 +135,17 @@ def _decode_row(row: pb.Row) -> TrainerRow:
             parent=row.parent_row if row.HasField("parent_row") else None,
             fork_at=row.fork_at,
             images=tuple(map(_decode_image, row.images)),
+            files=tuple(_decode_file(file) for file in row.files if file.kind in FILE_FROM_WIRE),
         ),
         prompt_length=row.prompt_length,
+        rewards=tuple(TurnReward(earned.turn, earned.end, earned.reward) for earned in row.rewards),
     )
+
+
+def _decode_file(file: pb.TokenFile) -> TokenFile:
+    """Without its bytes, for which the feed is asked (FeedClient.with_files). A kind that only a newer server knows is
+    left out."""
+    return TokenFile(FILE_FROM_WIRE[file.kind], file.sha256, file.start, file.end)
 
 
 def _decode_image(shown: pb.Image) -> PromptImage:

@@ -4,6 +4,7 @@ A thread reads, so that granted groups arrive while the trainer computes, and so
 """
 
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from queue import Empty, SimpleQueue
 from threading import Thread
 
@@ -16,13 +17,18 @@ from envhub.feed.v1 import feed_pb2_grpc
 
 ANSWER_S = 30.0  # a server that takes longer to answer is taken for dead
 
+RELEASE = f"envhub/{version('envhub-rl')}"
+
 OPTIONS = (
+    ("grpc.primary_user_agent", RELEASE),  # so that a server of another one can name both
     ("grpc.use_local_subchannel_pool", 1),  # each connection dials anew, without the back-off of the one before
     ("grpc.enable_http_proxy", 0),
     ("grpc.keepalive_time_ms", 20_000),  # a server that vanished without a word is found in half a minute
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
 )
+
+RETRY_AFTER = "retry-after"  # whole seconds until a call that came too soon would be done: in its trailing metadata
 
 # Dialling again would give the same answer.
 REFUSALS = {
@@ -38,6 +44,14 @@ REFUSALS = {
 
 class Broken(Exception):
     """The connection is gone; another may work."""
+
+
+class TooSoon(Exception):
+    """The server takes so many calls a second; `wait_s` later it takes this one."""
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +105,10 @@ class Dial:
     def opening(self) -> pb.ClientMessage:
         return pb.ClientMessage(open=pb.Open(consumer=self.consumer, rank=self.rank, ranks=self.ranks))
 
-    def failure(self, error: grpc.RpcError) -> Broken | UsageError:
+    def failure(self, error: grpc.RpcError) -> Broken | TooSoon | UsageError:
         """What a call's error means: that its server refuses, or that another try may work."""
+        if wait_s := dict(error.trailing_metadata() or ()).get(RETRY_AFTER):
+            return TooSoon(str(error.details()), float(wait_s))
         if error.code() in REFUSALS:
             return UsageError(f"the feed at {self.address} refused: {error.details()}")
         return Broken(f"{error.code().name}: {error.details()}")

@@ -1,16 +1,22 @@
 """ControlService: a run's Control over gRPC."""
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict
 
 import anyio
 import grpc
 
 from envhub.contracts.delivery import Control
+from envhub.contracts.messages import JsonObject
+from envhub.contracts.pause import Scope
 from envhub.errors import UsageError
+from envhub.feed.gate import FEED, caller
 from envhub.feed.refusals import refusals
 from envhub.feed.requests import decode_limits, decode_mode, decode_scope, encode_state
 from envhub.feed.v1 import feed_pb2 as pb
 from envhub.feed.v1 import feed_pb2_grpc
+from envhub.monitor.acts import Acts
 
 USUAL_S = 1.0  # between two looks at the state
 RANGE_S = (0.1, 60.0)
@@ -19,8 +25,9 @@ RANGE_S = (0.1, 60.0)
 class ControlService(feed_pb2_grpc.ControlServicer):
     """Binds the calls to a Control."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, acts: Acts) -> None:
         self._control = control
+        self._acts = acts
         self._watches: set[anyio.CancelScope] = set()
         self._stopping = False
 
@@ -32,27 +39,37 @@ class ControlService(feed_pb2_grpc.ControlServicer):
 
     async def Pause(self, request: pb.PauseRequest, context: grpc.aio.ServicerContext) -> pb.ControlReply:
         async with refusals(context):
-            await self._control.pause(decode_scope(request.scope), decode_mode(request.mode))
+            scope, mode = decode_scope(request.scope), decode_mode(request.mode)
+            async with self._acting("pause", {"mode": mode, "scope": said(scope)}):
+                await self._control.pause(scope, mode)
         return pb.ControlReply()
 
     async def Resume(self, request: pb.ResumeRequest, context: grpc.aio.ServicerContext) -> pb.ControlReply:
         async with refusals(context):
-            await self._control.resume(decode_scope(request.scope), pinned=request.pinned)
+            scope = decode_scope(request.scope)
+            async with self._acting("resume", {"pinned": request.pinned, "scope": said(scope)}):
+                await self._control.resume(scope, pinned=request.pinned)
         return pb.ControlReply()
 
     async def Abort(self, request: pb.AbortRequest, context: grpc.aio.ServicerContext) -> pb.ControlReply:
         async with refusals(context):
-            await self._control.abort(decode_scope(request.scope))
+            scope = decode_scope(request.scope)
+            async with self._acting("abort", {"scope": said(scope)}):
+                await self._control.abort(scope)
         return pb.ControlReply()
 
     async def Drain(self, request: pb.DrainRequest, context: grpc.aio.ServicerContext) -> pb.ControlReply:
         async with refusals(context):
+            async with self._acting("drain", {}):
+                pass  # it is never refused, and takes as long as the groups do
             await self._control.drain()
         return pb.ControlReply()
 
     async def SetLimits(self, request: pb.Limits, context: grpc.aio.ServicerContext) -> pb.ControlReply:
         async with refusals(context):
-            await self._control.limit(decode_limits(request))
+            limits = decode_limits(request)
+            async with self._acting("limit", {name: value for name, value in asdict(limits).items() if value}):
+                await self._control.limit(limits)
         return pb.ControlReply()
 
     async def State(self, request: pb.StateRequest, context: grpc.aio.ServicerContext) -> pb.RunState:
@@ -65,6 +82,9 @@ class ControlService(feed_pb2_grpc.ControlServicer):
         while (state := await self._changed(last, every_s)) is not None:
             last = state
             yield state
+
+    def _acting(self, action: str, detail: JsonObject) -> AbstractAsyncContextManager[None]:
+        return self._acts.acting(caller(), FEED, action, detail)
 
     async def _changed(self, last: pb.RunState | None, every_s: float) -> pb.RunState | None:
         """The state once it is another one; None where the server stops."""
@@ -80,6 +100,11 @@ class ControlService(feed_pb2_grpc.ControlServicer):
             finally:
                 self._watches.discard(scope)
         return None
+
+
+def said(scope: Scope) -> JsonObject:
+    """What it names."""
+    return {name: value for name, value in asdict(scope).items() if value}
 
 
 def _checked(every_s: float) -> float:

@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable
+from hashlib import sha256 as sha256_of
 from itertools import count
 from typing import Any, TypeVar
 
 import grpc
 
 from envhub.errors import FeedUnavailable, UsageError
-from envhub.feed.connection import ANSWER_S, Broken, Connection, Dial
+from envhub.feed.connection import ANSWER_S, Broken, Connection, Dial, TooSoon
+from envhub.feed.parts import Parts
 from envhub.feed.v1 import feed_pb2 as pb
 from envhub.feed.v1 import feed_pb2_grpc
 
@@ -74,17 +76,42 @@ class Conversation:
 
         return self.keep(attempt)
 
+    def file(self, sha256: str, timeout_s: float) -> bytes:
+        """What Blobs has of that hash; asked again where the connection broke before all of it came."""
+
+        def attempt(connection: Connection) -> bytes:
+            stub = feed_pb2_grpc.BlobsStub(connection.channel)  # type: ignore[no-untyped-call]
+            parts, whole = Parts(), None
+            try:
+                request = pb.BlobRequest(sha256=sha256)
+                for part in stub.Get(request, timeout=timeout_s, metadata=self._dial.metadata):
+                    whole = parts.add(part)
+            except grpc.RpcError as error:
+                raise self._dial.failure(error) from error
+            if whole is None or sha256_of(whole).hexdigest() != sha256:
+                raise Broken(f"what came of the file {sha256} is not all of it")
+            return whole
+
+        return self.keep(attempt)
+
     def keep(self, act: Callable[[Connection], T]) -> T:
-        """What `act` gives, on a new connection whenever one breaks, until nothing worked for `reconnect_s`.
+        """What `act` gives, on a new connection whenever one breaks, until nothing worked for `reconnect_s`. What comes
+        more often than the server takes it waits until it does.
 
         Raises:
             FeedUnavailable: the feed went away and did not come back.
+            UsageError: the server refuses.
         """
         give_up_at: float | None = None
         pause_s = FIRST_PAUSE_S
         while True:
             try:
                 return act(self._connection or self._connect())
+            except TooSoon as error:
+                if self._connection is None:
+                    raise UsageError(f"the feed at {self._dial.address} refused: {error}") from error
+                time.sleep(error.wait_s)
+                continue
             except Broken as error:
                 if self.over:
                     raise FeedUnavailable(f"the run is drained and its feed at {self._dial.address} is gone") from error

@@ -3,17 +3,18 @@
 What the trainer has no use for (prompts, limits, usage) stays behind.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from envhub.contracts.delivery import ClosedGroup, Delivery
 from envhub.contracts.ids import RolloutId, attempt_of
 from envhub.contracts.outcome import Outcome
+from envhub.contracts.token_file import TokenFile
 from envhub.contracts.trajectory import Row
 from envhub.contracts.turn import NO_VERSION, PromptImage, Span
 from envhub.errors import UsageError
-from envhub.feed.codec import IDS, LOGPROBS, ROLE_TO_WIRE, STATUS_TO_WIRE
+from envhub.feed.codec import FILE_TO_WIRE, IDS, LOGPROBS, ROLE_TO_WIRE, STATUS_TO_WIRE
 from envhub.feed.pieces import Pieces
 from envhub.feed.v1 import feed_pb2 as pb
 
@@ -23,7 +24,7 @@ SMALL_TOKENS = 32_768
 NO_PARENT = RolloutId("")
 
 
-def encode_delivery(delivery: Delivery, group: Pieces | None = None) -> bytes:
+def delivery_pieces(delivery: Delivery, group: Pieces | None = None) -> Pieces:
     """The Delivery on the wire; its group may be encoded already.
 
     Raises:
@@ -35,7 +36,7 @@ def encode_delivery(delivery: Delivery, group: Pieces | None = None) -> bytes:
         )
     )
     wire.add(pb.Delivery.GROUP_FIELD_NUMBER, group or group_pieces(delivery.group))
-    return wire.join()
+    return wire
 
 
 def encode_group(group: ClosedGroup) -> bytes:
@@ -63,12 +64,12 @@ def _small(group: ClosedGroup) -> pb.Group:
     for index, outcome in zip(group.members, group.outcomes, strict=True):
         member = wire.members.add()
         _put_member(member, index, outcome)
-        for rollout_id, row, parent in _rows(outcome):
+        for by, row, parent in _rows(outcome):
             inner = member.rows.add(
                 token_ids=row.ids.astype(IDS, copy=False).tobytes(),
                 logprobs=row.logprobs.astype(LOGPROBS, copy=False).tobytes(),
             )
-            _put_row(inner, rollout_id, row, parent)
+            _put_row(inner, by, row, parent)
     return wire
 
 
@@ -79,9 +80,9 @@ def _large(group: ClosedGroup) -> Pieces:
         message = pb.Member()
         _put_member(message, index, outcome)
         member = Pieces(message)
-        for rollout_id, row, parent in _rows(outcome):
+        for by, row, parent in _rows(outcome):
             inner = pb.Row()
-            _put_row(inner, rollout_id, row, parent)
+            _put_row(inner, by, row, parent)
             pieces = Pieces(inner)
             pieces.add_array(pb.Row.TOKEN_IDS_FIELD_NUMBER, np.ascontiguousarray(row.ids, IDS))
             pieces.add_array(pb.Row.LOGPROBS_FIELD_NUMBER, np.ascontiguousarray(row.logprobs, LOGPROBS))
@@ -90,10 +91,10 @@ def _large(group: ClosedGroup) -> Pieces:
     return wire
 
 
-def _rows(outcome: Outcome, parent: RolloutId = NO_PARENT) -> Iterator[tuple[RolloutId, Row, RolloutId]]:
-    """Each row with its rollout and the one that started that, parents first."""
+def _rows(outcome: Outcome, parent: RolloutId = NO_PARENT) -> Iterator[tuple[Outcome, Row, RolloutId]]:
+    """Each row with the outcome of its rollout and the rollout that started that, parents first."""
     for row in outcome.trajectory.rows:
-        yield outcome.rollout_id, row, parent
+        yield outcome, row, parent
     for child in outcome.children:
         yield from _rows(child, outcome.rollout_id)
 
@@ -131,9 +132,9 @@ def _put_member(wire: pb.Member, index: int, outcome: Outcome) -> None:
     wire.newest_version = max(versions, default=NO_VERSION)
 
 
-def _put_row(wire: pb.Row, rollout_id: RolloutId, row: Row, parent: RolloutId) -> None:
+def _put_row(wire: pb.Row, by: Outcome, row: Row, parent: RolloutId) -> None:
     """All but its arrays."""
-    wire.rollout_id = rollout_id
+    wire.rollout_id = by.rollout_id
     wire.parent_rollout_id = parent
     for span in row.spans:
         _add_span(wire, span)
@@ -143,6 +144,9 @@ def _put_row(wire: pb.Row, rollout_id: RolloutId, row: Row, parent: RolloutId) -
     wire.prompt_length = next((span.start for span in row.spans if span.sampled), len(row.ids))
     wire.turns.extend(row.turns)
     wire.images.extend(map(_image, row.images))
+    wire.files.extend(map(_file, row.files))
+    if by.score is not None and by.score.turn_rewards:
+        _put_rewards(wire, row, by.score.turn_rewards)
 
 
 def _add_span(wire: pb.Row, span: Span) -> None:
@@ -157,6 +161,18 @@ def _add_span(wire: pb.Row, span: Span) -> None:
         temperature=span.temperature,
         turn=span.turn,
     )
+
+
+def _put_rewards(wire: pb.Row, row: Row, rewards: Mapping[int, float]) -> None:
+    """Those of its turns that no earlier row has."""
+    ends = {span.turn: span.end for span in row.spans if span.sampled and span.end > row.fork_at}
+    for turn, end in ends.items():
+        if turn in rewards:
+            wire.rewards.add(turn=turn, end=end, reward=rewards[turn])
+
+
+def _file(file: TokenFile) -> pb.TokenFile:
+    return pb.TokenFile(kind=FILE_TO_WIRE[file.kind], sha256=file.sha256, start=file.start, end=file.end)
 
 
 def _image(shown: PromptImage) -> pb.Image:

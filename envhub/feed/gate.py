@@ -1,27 +1,32 @@
-"""Gate: lets those calls of a feed through whose token opens them."""
+"""Gate: lets those calls of a feed through whose token opens them, and tells the services who calls."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from hmac import compare_digest
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+from urllib.parse import unquote
 
 import grpc
 
-from envhub.feed.access import Role
+from envhub.contracts.access import Caller, Role
+from envhub.contracts.guard import Guard
+from envhub.errors import AccessRefused
+from envhub.feed.access import needed_for
+from envhub.feed.refusals import refuse
+from envhub.monitor.acts import Acts
 
-NEEDED = {
-    "/grpc.health.v1.Health/": Role.NOBODY,
-    "/grpc.reflection.": Role.OBSERVER,
-    "/envhub.feed.v1.Control/State": Role.OBSERVER,
-    "/envhub.feed.v1.Control/Watch": Role.OBSERVER,
-    "/envhub.feed.v1.Rollouts/": Role.TRAINER,
-    "/envhub.feed.v1.Blobs/": Role.TRAINER,
-}  # by the beginning of a method's name; of all others an operator's
+FEED = "feed"  # the door, in the log of acts
+
+_caller: ContextVar[Caller] = ContextVar("caller")
 
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
-    """Lets calls through whose token opens their method; without any tokens all of them."""
+    """Lets calls through whose token opens their method."""
 
-    def __init__(self, roles: Mapping[str, Role]) -> None:
-        self._roles = {f"Bearer {token}".encode(): role for token, role in roles.items()}
+    def __init__(self, guard: Guard, acts: Acts) -> None:
+        """`acts` gets who was turned away from steering."""
+        self._guard = guard
+        self._acts = acts
 
     async def intercept_service(
         self,
@@ -30,48 +35,62 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
     ) -> grpc.RpcMethodHandler:
         handler = await continuation(handler_call_details)
         needed = needed_for(handler_call_details.method)
-        if not self._roles or needed is Role.NOBODY or handler is None:
+        if handler is None or needed is None:
             return handler
-        role = self._role(dict(handler_call_details.invocation_metadata).get("authorization", ""))
-        if role is Role.NOBODY:
-            return _refusing(
-                handler, grpc.StatusCode.UNAUTHENTICATED, "wrong or missing token; send a token of this feed"
-            )
-        if role < needed:
-            return _refusing(
-                handler,
-                grpc.StatusCode.PERMISSION_DENIED,
-                f"this token is of the role {role.name.lower()}; "
-                f"{handler_call_details.method} needs one of the role {needed.name.lower()}",
-            )
-        return handler
+        return _behind(handler, self._admitting(handler_call_details.method, needed))
 
-    def _role(self, given: str | bytes) -> Role:
-        sent = given.encode() if isinstance(given, str) else given
-        # Each is compared, so that the time tells nothing of which one came close.
-        return max((role for token, role in self._roles.items() if compare_digest(sent, token)), default=Role.NOBODY)
+    def _admitting(self, method: str, needed: Role) -> Callable[[grpc.aio.ServicerContext], Awaitable[None]]:
+        async def admit(context: grpc.aio.ServicerContext) -> None:
+            caller = Caller(None, _address(context))
+            try:
+                caller = self._guard.caller(_token(context), caller.address)
+                self._guard.demand(caller, needed)
+            except AccessRefused as error:
+                if needed is Role.OPERATOR:
+                    await self._acts.turned_away(caller, FEED, method.rpartition("/")[2].lower(), str(error))
+                await refuse(context, error)
+            _caller.set(caller)
+
+        return admit
 
 
-def needed_for(method: str) -> Role:
-    """The least role that may call a method."""
-    return next((role for start, role in NEEDED.items() if method.startswith(start)), Role.OPERATOR)
+def caller() -> Caller:
+    """Who makes the call that is being answered."""
+    return _caller.get()
 
 
-def _refusing(handler: grpc.RpcMethodHandler, code: grpc.StatusCode, message: str) -> grpc.RpcMethodHandler:
-    """A handler of the same kind that refuses."""
+def _token(context: grpc.aio.ServicerContext) -> str:
+    sent = dict(context.invocation_metadata()).get("authorization", "")
+    scheme, _, token = (sent.decode(errors="replace") if isinstance(sent, bytes) else sent).partition(" ")
+    return token if scheme == "Bearer" else ""
 
-    async def refuse(request: object, context: grpc.aio.ServicerContext) -> None:
-        await context.abort(code, message)
 
-    async def refuse_stream(request: object, context: grpc.aio.ServicerContext) -> AsyncIterator[object]:
-        await context.abort(code, message)
-        yield None
+def _address(context: grpc.aio.ServicerContext) -> str:
+    """The host of a peer like ipv4:127.0.0.1:34567 or ipv6:%5B::1%5D:34567."""
+    _, _, peer = unquote(context.peer()).partition(":")
+    return peer.rpartition(":")[0].strip("[]")
 
+
+def _behind(
+    handler: grpc.RpcMethodHandler, admit: Callable[[grpc.aio.ServicerContext], Awaitable[None]]
+) -> grpc.RpcMethodHandler:
+    """A handler of the same kind that asks first."""
     kinds = {
-        (False, False): (grpc.unary_unary_rpc_method_handler, refuse),
-        (False, True): (grpc.unary_stream_rpc_method_handler, refuse_stream),
-        (True, False): (grpc.stream_unary_rpc_method_handler, refuse),
-        (True, True): (grpc.stream_stream_rpc_method_handler, refuse_stream),
+        (False, False): (grpc.unary_unary_rpc_method_handler, handler.unary_unary),
+        (False, True): (grpc.unary_stream_rpc_method_handler, handler.unary_stream),
+        (True, False): (grpc.stream_unary_rpc_method_handler, handler.stream_unary),
+        (True, True): (grpc.stream_stream_rpc_method_handler, handler.stream_stream),
     }
     make, behaviour = kinds[handler.request_streaming, handler.response_streaming]
-    return make(behaviour, handler.request_deserializer, handler.response_serializer)
+
+    async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:  # its own messages
+        await admit(context)
+        return await behaviour(request, context)
+
+    async def stream(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        await admit(context)
+        async for message in behaviour(request, context):
+            yield message
+
+    asked = stream if inspect.isasyncgenfunction(behaviour) else answer
+    return make(asked, handler.request_deserializer, handler.response_serializer)

@@ -1,9 +1,9 @@
 """Parts: what is too large for one message, in pieces well below gRPC's own limit of 4 MiB."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from envhub.errors import UsageError
-from envhub.feed.pieces import head
+from envhub.feed.pieces import Piece, Pieces, head
 from envhub.feed.v1 import feed_pb2 as pb
 
 PART_BYTES = (1 << 20) - 64  # the message around it keeps below 1 MiB: larger ones are no faster
@@ -11,22 +11,41 @@ MOST_BYTES = 1 << 31  # of a whole: protobuf takes no larger ones
 LAST = pb.Part(last=True).SerializeToString()
 
 
-def delivered(delivery: bytes) -> Iterator[bytes]:
+def delivered(delivery: Pieces) -> Iterator[bytes]:
     """A Delivery in the ServerMessages that bring it, in order: one, or as many parts as it takes."""
-    if len(delivery) <= PART_BYTES:
-        yield head(pb.ServerMessage.DELIVERY_FIELD_NUMBER, len(delivery)) + delivery
+    if delivery.size <= PART_BYTES:
+        yield b"".join((head(pb.ServerMessage.DELIVERY_FIELD_NUMBER, delivery.size), *delivery))
         return
-    for part in parts_of(delivery):
-        yield head(pb.ServerMessage.PART_FIELD_NUMBER, len(part)) + part
+    for part in _parts(delivery, delivery.size):
+        size = sum(map(len, part))
+        yield b"".join((head(pb.ServerMessage.PART_FIELD_NUMBER, size), *part))
 
 
 def parts_of(whole: bytes) -> Iterator[bytes]:
     """A whole in serialized Parts, in order; the last one says so."""
-    view = memoryview(whole)
-    for start in range(0, max(len(whole), 1), PART_BYTES):
-        data = view[start : start + PART_BYTES]
-        last = LAST if start + PART_BYTES >= len(whole) else b""
-        yield b"".join((head(pb.Part.DATA_FIELD_NUMBER, len(data)), data, last))
+    return map(b"".join, _parts([whole], len(whole)))
+
+
+def _parts(pieces: Iterable[Piece], size: int) -> Iterator[list[Piece]]:
+    """The Parts of what these pieces of `size` bytes are, each in pieces: they are copied once, by who joins them."""
+    for run in _runs(pieces, PART_BYTES):
+        length = sum(map(len, run))
+        size -= length
+        yield [head(pb.Part.DATA_FIELD_NUMBER, length), *run, b"" if size else LAST]
+
+
+def _runs(pieces: Iterable[Piece], size: int) -> Iterator[list[Piece]]:
+    """The pieces in runs of `size` bytes, the last one of what is left."""
+    run: list[Piece] = []
+    room = size
+    for piece in pieces:
+        left = memoryview(piece)
+        while len(left) > room:
+            yield [*run, left[:room]]
+            left, run, room = left[room:], [], size
+        run.append(left)
+        room -= len(left)
+    yield run
 
 
 class Parts:

@@ -5,6 +5,7 @@ time; like this 0.5 ms. The encoding is that of https://protobuf.dev/programming
 bytes, are a tag, a length and the content; fields may come in any order.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -34,6 +35,9 @@ class Pieces:
     def add(self, field: int, inner: "Pieces") -> None:
         """A nested message."""
         self._add(head(field, inner.size), inner._pieces, inner.size)
+
+    def __iter__(self) -> Iterator[Piece]:
+        return iter(self._pieces)
 
     def join(self) -> bytes:
         return b"".join(self._pieces)

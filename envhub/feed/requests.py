@@ -56,6 +56,9 @@ def encode_submission(
         policy_id=policy_id,
         temperature=sampling.temperature,
         max_tokens=sampling.max_tokens,
+        top_p=None if sampling.top_p == USUAL.top_p else sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
         priority=priority,
     )
 
@@ -77,6 +80,9 @@ def decode_submission(asked: pb.SubmitRequest) -> GroupRequest:
         sampling=Sampling(
             asked.temperature if asked.HasField("temperature") else USUAL.temperature,
             asked.max_tokens or USUAL.max_tokens,
+            top_p=asked.top_p if asked.HasField("top_p") else USUAL.top_p,
+            top_k=asked.top_k,
+            min_p=asked.min_p,
         ),
     )
     return GroupRequest(

@@ -8,12 +8,14 @@ import grpc
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from envhub.contracts.delivery import Control, Deliveries
-from envhub.contracts.ids import GroupId
+from envhub.contracts.guard import Guard
+from envhub.contracts.ids import GroupId, LeaseId
 from envhub.errors import UsageError
 from envhub.feed.allowance import MAX_CREDIT
-from envhub.feed.answers import SETTLING, Answers
-from envhub.feed.encoding import encode_delivery
+from envhub.feed.answers import SETTLING, Answers, lease_of, settled_by
+from envhub.feed.encoding import delivery_pieces
 from envhub.feed.fetches import Fetches
+from envhub.feed.gate import FEED, caller
 from envhub.feed.parts import delivered
 from envhub.feed.refusals import refusals
 from envhub.feed.requests import decode_submission
@@ -21,6 +23,7 @@ from envhub.feed.session import Session
 from envhub.feed.v1 import feed_pb2 as pb
 from envhub.feed.v1 import feed_pb2_grpc
 from envhub.feed.wire import UNREADABLE
+from envhub.monitor.acts import Acts
 
 LEAVE_S = 10.0  # for clients to leave by themselves, once the run is drained
 
@@ -31,6 +34,7 @@ class _Stream:
 
     consumer: str
     scope: anyio.CancelScope
+    unsettled: set[LeaseId] = field(default_factory=set)
     replaced: bool = False  # another one has opened for the consumer
     over: anyio.Event = field(default_factory=anyio.Event)
 
@@ -38,9 +42,11 @@ class _Stream:
 class RolloutsService(feed_pb2_grpc.RolloutsServicer):
     """Runs a session for each stream; at most one stream of a consumer is open."""
 
-    def __init__(self, deliveries: Deliveries, control: Control) -> None:
+    def __init__(self, deliveries: Deliveries, control: Control, guard: Guard, acts: Acts) -> None:
         self._deliveries = deliveries
         self._control = control
+        self._guard = guard
+        self._acts = acts
         self._answers = Answers(deliveries, control)
         self._fetches = Fetches(deliveries)
         self._streams: dict[str, _Stream] = {}
@@ -68,7 +74,8 @@ class RolloutsService(feed_pb2_grpc.RolloutsServicer):
             if self._stopping:
                 stream.scope.cancel()
             try:
-                violation = await Session(self._deliveries, self._answers, consumer, requests, context).run()
+                session = Session(self._deliveries, self._answers, consumer, stream.unsettled, requests, context)
+                violation = await session.run()
             finally:
                 self._leave(stream)
         if stream.scope.cancelled_caught:
@@ -78,10 +85,11 @@ class RolloutsService(feed_pb2_grpc.RolloutsServicer):
 
     async def Submit(self, request: pb.SubmitRequest, context: grpc.aio.ServicerContext) -> pb.SubmitReply:
         async with refusals(context):
+            self._guard.spend("submit", caller())
             return pb.SubmitReply(group_id=await self._control.submit(decode_submission(request)))
 
     async def Cancel(self, request: pb.CancelRequest, context: grpc.aio.ServicerContext) -> pb.CancelReply:
-        async with refusals(context):
+        async with refusals(context), self._acts.acting(caller(), FEED, "cancel", {"group_id": request.group_id}):
             await self._control.cancel(GroupId(request.group_id))
         return pb.CancelReply()
 
@@ -92,14 +100,19 @@ class RolloutsService(feed_pb2_grpc.RolloutsServicer):
             consumer = _named(request.consumer, request.rank, request.ranks)
             deliveries, over = await self._fetches.take(consumer, request)
         for delivery in deliveries:
-            for message in delivered(encode_delivery(delivery)):
+            for message in delivered(delivery_pieces(delivery)):
                 yield message
         yield pb.ServerMessage(end=pb.End()) if over else pb.ServerMessage(done=pb.Done())
 
     async def Settle(self, request: pb.SettleRequest, context: grpc.aio.ServicerContext) -> pb.SettleReply:
         async with refusals(context):
             _check_settling(request)
-        return pb.SettleReply(answers=[await self._answers.to(message) for message in request.messages])
+        answers = await self._answers.to_all(request.messages)
+        answered = zip(request.messages, answers, strict=True)
+        settled = [lease_of(message) for message, answer in answered if settled_by(message, answer)]
+        for stream in self._streams.values():
+            stream.unsettled.difference_update(settled)
+        return pb.SettleReply(answers=answers)
 
     async def _take_over(self, stream: _Stream) -> None:
         """Ends the stream that the consumer had, which may be one whose client is gone without a word."""

@@ -21,7 +21,7 @@ from envhub.contracts.ids import GroupId, LeaseId
 from envhub.errors import LeaseLost, UsageError
 from envhub.feed.allowance import Allowance, Cost, most_bytes
 from envhub.feed.answers import Answers, lease_of, settled_by
-from envhub.feed.encoding import encode_delivery, group_pieces, tokens_of
+from envhub.feed.encoding import delivery_pieces, group_pieces, tokens_of
 from envhub.feed.parts import delivered
 from envhub.feed.pieces import Pieces
 from envhub.feed.v1 import feed_pb2 as pb
@@ -45,6 +45,7 @@ class Session:
         deliveries: Deliveries,
         answers: Answers,
         consumer: str,
+        unsettled: set[LeaseId],
         requests: AsyncIterator[pb.ClientMessage],
         context: grpc.aio.ServicerContext,
     ) -> None:
@@ -58,7 +59,7 @@ class Session:
         self._leasing = anyio.CancelScope()  # of the wait for a lease
         self._short_of: GroupId | None = None  # the group that the allowance did not cover
         self._encoded: tuple[ClosedGroup, Pieces] | None = None  # the last one, which mostly is sent next
-        self._unsettled: set[LeaseId] = set()
+        self._unsettled = unsettled  # leases of this stream, whoever settles them
         self._notices: deque[pb.Notice] = deque(maxlen=MAX_NOTICES)
         self._noticed = anyio.Event()
         self._writing = anyio.Lock(fast_acquire=True)  # gRPC takes one write at a time
@@ -78,19 +79,16 @@ class Session:
         return violation
 
     async def _deliver(self) -> None:
-        while True:
-            delivery = await self._lease()
-            if delivery is None:
-                await self._send_notices()  # nobody may listen any more after the end
-                await self._send(pb.ServerMessage(end=pb.End()))
-                return
+        while (delivery := await self._lease()) is not None:
             self._unsettled.add(delivery.lease_id)
-            data = encode_delivery(delivery, self._encode(delivery.group))
+            pieces = delivery_pieces(delivery, self._encode(delivery.group))
             self._encoded = None
             tokens = 0 if self._allowance.tokens is None else tokens_of(delivery.group)
-            self._allowance.spend(Cost(tokens, len(data)))
-            for message in delivered(data):
+            self._allowance.spend(Cost(tokens, pieces.size))
+            for message in delivered(pieces):
                 await self._send(message)
+        await self._send_notices()  # nobody may listen any more after the end
+        await self._send(pb.ServerMessage(end=pb.End()))
 
     async def _lease(self) -> Delivery | None:
         """The next delivery that the allowance covers."""

@@ -1,8 +1,8 @@
-"""Where closed groups go: to consumers under leases, or, without a feed, to the run's own caller.
+"""DeliveryQueue: closed groups on their way to trainers, under leases until they are acked.
 
 Invariants: a group is with at most one consumer at a time; each delivery has a lease id of its own, so an answer that
 comes late can't touch a newer delivery; a group leaves only as acked or dropped, stale or as a dead letter; each is
-durable first. A lease ends by a clock that never jumps; only the deadline that consumers see is of the calendar's.
+durable first. A lease is not waited for: of one that its process took along there is only a group that comes again.
 
 A delivery fails when its consumer refuses the group or lets the lease expire; too many of those make a dead letter. A
 delivery that ends with its connection or with the server says nothing about the group, and does not count. After one
@@ -13,63 +13,18 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
 
 import anyio
 
 from envhub.contracts.delivery import Admits, ClosedGroup, Delivery, Hear, News, NewsKind, admit_all
 from envhub.contracts.events import GroupAcked, GroupDropped, GroupLeased, GroupReturned
 from envhub.contracts.ids import LeaseId
-from envhub.errors import LeaseLost
+from envhub.rollouts.leases import DISCONNECTED, FAULTLESS, NO_LEASE, SHUTDOWN, Leased, Leases
+from envhub.rollouts.ready_line import Ready, ReadyLine
 from envhub.rollouts.recorder import Recorder
+from envhub.rollouts.stored_group import StoredGroup
 from envhub.rollouts.versions import Versions
-
-SHUTDOWN, RESTART, DISCONNECTED = "shutdown", "restart", "disconnected"
-NO_LEASE = LeaseId("")
-FAULTLESS = frozenset({SHUTDOWN, RESTART, DISCONNECTED})  # reasons of a GroupReturned whose delivery did not fail
-
-
-class Outlet(Protocol):
-    """What the manager hands closed groups to."""
-
-    async def put(self, group: ClosedGroup, *, deliveries: int = 0, failed: int = 0) -> None:
-        """Takes a durable, closed group that was delivered `deliveries` times before, of which `failed` failed; waits
-        where it is full."""
-
-    def close(self) -> None:
-        """No group comes any more."""
-
-
-class OwnConsumer:
-    """Without a feed the run's output is the consumer: a closed group is acked at once."""
-
-    def __init__(self, recorder: Recorder, *, clock: Callable[[], float] = time.time) -> None:
-        self._recorder = recorder
-        self._clock = clock
-
-    async def put(self, group: ClosedGroup, *, deliveries: int = 0, failed: int = 0) -> None:
-        self._recorder.emit(GroupAcked(group.run_id, self._clock(), group.group_id, NO_LEASE))
-        await self._recorder.flush()
-
-    def close(self) -> None:
-        """Nothing is held back."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    group: ClosedGroup
-    deliveries: int  # so far
-    failed: int  # of them
-    failed_with: str = ""  # the consumer of the last one, if that failed
-
-
-@dataclass(frozen=True, slots=True)
-class _Leased:
-    delivery: Delivery
-    consumer: str
-    failed: int  # earlier deliveries of the group
-    ends_at: float  # on the timer
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +53,11 @@ class DeliveryQueue:
     ) -> None:
         self._recorder = recorder
         self._versions = versions
-        self._lease_s = lease_s
         self._max_failed = max_failed
         self._max_ready = max_ready
         self._clock = clock
-        self._timer = timer
-        self._ready: deque[_Ready] = deque()
-        self._leased: dict[LeaseId, _Leased] = {}
+        self._line = ReadyLine()
+        self._leases = Leases(lease_s, clock, timer)
         self._acked: deque[LeaseId] = deque(maxlen=max_remembered)  # the last ones: an ack may be asked again
         self._waiting: Counter[str] = Counter()  # consumers
         self._dismissed: set[str] = set()  # consumers that were told to settle what they hold
@@ -112,10 +65,11 @@ class DeliveryQueue:
         self._closed = False
         self._changed = anyio.Event()
 
-    async def put(self, group: ClosedGroup, *, deliveries: int = 0, failed: int = 0) -> None:
-        while len(self._ready) >= self._max_ready:
-            await self._changed.wait()
-        self._offer(_Ready(group, deliveries, failed))
+    async def put(self, group: ClosedGroup) -> None:
+        await self._offer_with_room(Ready(group))
+
+    async def put_stored(self, group: StoredGroup) -> None:
+        await self._offer_with_room(Ready(group, group.deliveries, group.failed))
 
     def close(self) -> None:
         self._closed = True
@@ -123,12 +77,12 @@ class DeliveryQueue:
 
     @property
     def standing(self) -> QueueStanding:
-        return QueueStanding(len(self._ready), len(self._leased), dict(+self._waiting))
+        return QueueStanding(len(self._line), len(self._leases), dict(+self._waiting))
 
     @property
     def over(self) -> bool:
         """It is closed, and every group was acked or dropped."""
-        return self._closed and not self._ready and not self._leased
+        return self._closed and not len(self._line) and not len(self._leases)
 
     async def drained(self) -> None:
         """Waits until it is over."""
@@ -139,7 +93,7 @@ class DeliveryQueue:
         self._waiting[consumer] += 1
         self._notify()  # whoever holds groups and waits may now be waiting for nobody but itself
         try:
-            while (ready := self._next_fresh(consumer, admits)) is None:
+            while (delivery := self._next_delivery(consumer, admits)) is None:
                 if self.over:
                     return None
                 if self._waits_for_waiters(consumer):
@@ -148,16 +102,13 @@ class DeliveryQueue:
                 await self._changed.wait()
         finally:
             self._waiting[consumer] -= 1
-        delivery = self._deliver(ready, consumer)
         self._notify()
-        with anyio.CancelScope(shield=True):  # it is leased: its consumer must come to know
-            await self._recorder.flush()
         return delivery
 
     async def ack(self, lease_id: LeaseId) -> bool:
         first = lease_id not in self._acked
         if first:
-            group = self._take_back(lease_id).delivery.group
+            group = self._take_back(lease_id).group
             self._recorder.emit(GroupAcked(group.run_id, self._clock(), group.group_id, lease_id))
             self._acked.append(lease_id)
         await self._recorder.flush()
@@ -173,11 +124,7 @@ class DeliveryQueue:
         await self._recorder.flush()
 
     async def extend(self, lease_id: LeaseId) -> float:
-        leased = self._live(lease_id)
-        deadline = self._clock() + self._lease_s
-        delivery = replace(leased.delivery, deadline=deadline)
-        self._leased[lease_id] = replace(leased, delivery=delivery, ends_at=self._timer() + self._lease_s)
-        return deadline
+        return self._leases.extend(lease_id)
 
     @contextmanager
     def news(self, hear: Hear) -> Iterator[None]:
@@ -191,83 +138,85 @@ class DeliveryQueue:
         """Returns leases that ran out, until cancelled."""
         while True:
             self.expire_now()
-            with anyio.move_on_after(self._until_next_deadline()):
+            with anyio.move_on_after(self._leases.next_over_s()):
                 await self._changed.wait()
+
+    async def read(self) -> None:
+        """Reads groups of an earlier process as their turn comes near, until cancelled."""
+        while True:
+            stored = self._line.next_to_read()
+            if stored is None:
+                await self._changed.wait()
+            else:
+                ready, group = stored
+                ready.group = await group.read()
+                self._notify()
 
     def return_all(self, reason: str) -> None:
         """Returns every lease that is out."""
-        while self._leased:
-            _, leased = self._leased.popitem()
+        for leased in self._leases.take_back_all():
             self._return(leased, reason)
 
     def expire_now(self) -> None:
         """Returns the leases that have run out by now."""
-        now = self._timer()
-        for lease_id in [lease_id for lease_id, leased in self._leased.items() if leased.ends_at <= now]:
-            leased = self._leased.pop(lease_id)
-            self._tell(NewsKind.EXPIRED, leased.delivery.group, lease_id)
+        for leased in self._leases.take_back_over():
+            self._tell(NewsKind.EXPIRED, leased.group, leased.delivery.lease_id)
             self._return(leased, NewsKind.EXPIRED)
-
-    def _until_next_deadline(self) -> float:
-        ends = [leased.ends_at for leased in self._leased.values()]
-        return max(0.01, min(ends) - self._timer()) if ends else float("inf")
 
     def _waits_for_waiters(self, consumer: str) -> bool:
         """Nothing more will close, and all that is left is held by consumers who wait for more before they settle it:
         by this one, and by nobody who is still at work. One who holds nothing waits on, in case a group comes back.
         """
-        holders = {leased.consumer for leased in self._leased.values()}
+        holders = self._leases.consumers
         idle = (self._waiting[holder] or holder in self._dismissed for holder in holders)
-        return self._closed and not self._ready and consumer in holders and all(idle)
+        return self._closed and not len(self._line) and consumer in holders and all(idle)
 
-    def _next_fresh(self, consumer: str, admits: Admits) -> _Ready | None:
-        """The next group for that consumer that is still fresh, out of the line; those that are not are dropped."""
-        while (ready := self._first_for(consumer)) is not None:
+    def _next_delivery(self, consumer: str, admits: Admits) -> Delivery | None:
+        """The next group for that consumer that is still fresh, leased; those that are not are dropped."""
+        while (ready := self._first_for(consumer)) is not None and isinstance(ready.group, ClosedGroup):
             fresh = self._versions.fresh(ready.group)
             if fresh is not None and not admits(fresh):
                 return None
-            self._ready.remove(ready)
+            self._line.remove(ready)
             if fresh is not None:
-                return replace(ready, group=fresh)
+                return self._deliver(ready, fresh, consumer)
             self._drop(ready.group, NewsKind.STALE)
         return None
 
-    def _first_for(self, consumer: str) -> _Ready | None:
+    def _first_for(self, consumer: str) -> Ready | None:
         """The first in line, but for what failed with that consumer while another one waits or is at work."""
-        if all(ready.failed_with != consumer for ready in self._ready) or not self._others(consumer):
-            return self._ready[0] if self._ready else None
-        return next((ready for ready in self._ready if ready.failed_with != consumer), None)
+        first = self._line.first()
+        if first is None or first.failed_with != consumer or not self._others(consumer):
+            return first
+        return self._line.first_not_failed_with(consumer)
 
     def _others(self, consumer: str) -> bool:
-        holders = {leased.consumer for leased in self._leased.values()} - self._dismissed
+        holders = self._leases.consumers - self._dismissed
         return any(other != consumer for other in (*holders, *+self._waiting))
 
-    def _deliver(self, ready: _Ready, consumer: str) -> Delivery:
-        count = ready.deliveries + 1
-        group = ready.group
-        lease_id = LeaseId(f"{group.group_id}@{count}")
-        delivery = Delivery(lease_id, group, count, self._clock() + self._lease_s, self._lease_s)
-        self._leased[lease_id] = _Leased(delivery, consumer, ready.failed, self._timer() + self._lease_s)
+    def _deliver(self, ready: Ready, group: ClosedGroup, consumer: str) -> Delivery:
+        delivery = self._leases.give(group, consumer, ready.deliveries + 1, ready.failed)
         self._dismissed.discard(consumer)  # it works again
         self._recorder.emit(
-            GroupLeased(group.run_id, self._clock(), group.group_id, lease_id, consumer, count, delivery.deadline)
+            GroupLeased(
+                group.run_id,
+                self._clock(),
+                group.group_id,
+                delivery.lease_id,
+                consumer,
+                delivery.count,
+                delivery.deadline,
+            )
         )
         return delivery
 
-    def _live(self, lease_id: LeaseId) -> _Leased:
-        leased = self._leased.get(lease_id)
-        if leased is None or leased.ends_at <= self._timer():
-            raise LeaseLost(f"lease '{lease_id}' has expired or was returned; the group goes to another delivery")
-        return leased
-
-    def _take_back(self, lease_id: LeaseId) -> _Leased:
-        leased = self._live(lease_id)
-        del self._leased[lease_id]
+    def _take_back(self, lease_id: LeaseId) -> Leased:
+        leased = self._leases.take_back(lease_id)
         self._notify()
         return leased
 
-    def _return(self, leased: _Leased, reason: str) -> None:
-        delivery, group = leased.delivery, leased.delivery.group
+    def _return(self, leased: Leased, reason: str) -> None:
+        delivery, group = leased.delivery, leased.group
         failure = reason not in FAULTLESS
         failed = leased.failed + failure
         now = self._clock()
@@ -275,7 +224,7 @@ class DeliveryQueue:
         if failed >= self._max_failed:
             self._drop(group, NewsKind.DEAD_LETTER)
         else:
-            self._offer(_Ready(group, delivery.count, failed, leased.consumer if failure else ""))
+            self._offer(Ready(group, delivery.count, failed, leased.consumer if failure else ""))
 
     def _drop(self, group: ClosedGroup, kind: NewsKind) -> None:
         self._recorder.emit(GroupDropped(group.run_id, self._clock(), group.group_id, str(kind)))
@@ -287,8 +236,13 @@ class DeliveryQueue:
         for hear in self._hearers:
             hear(News(kind, group.group_id, lease_id))
 
-    def _offer(self, ready: _Ready) -> None:
-        self._ready.append(ready)
+    async def _offer_with_room(self, ready: Ready) -> None:
+        while len(self._line) >= self._max_ready:
+            await self._changed.wait()
+        self._offer(ready)
+
+    def _offer(self, ready: Ready) -> None:
+        self._line.append(ready)
         self._notify()
 
     def _notify(self) -> None:
@@ -309,6 +263,7 @@ async def open_deliveries(
     queue = DeliveryQueue(recorder, versions, lease_s=lease_s, clock=clock, timer=timer)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(queue.expire)
+        tasks.start_soon(queue.read)
         try:
             yield queue
         finally:

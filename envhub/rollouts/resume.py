@@ -3,15 +3,15 @@
 A member that was running goes on with its try, from its records, where its environment can (see Resume); else it gets a
 new try, and the old one is kept, marked failed(operator). A closed group that was not acked is delivered again. Nothing
 that was durable is recorded again.
+
+What rollouts did is read of those groups alone that are open, or have rollouts that run. Of all others it stays in the
+store: a run may have recorded more than fits in memory.
 """
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from envhub.contracts.delivery import ClosedGroup
-from envhub.contracts.environment import Resume
 from envhub.contracts.events import (
     EpisodeRecorded,
     Event,
@@ -33,18 +33,35 @@ from envhub.contracts.events import (
     VersionFailed,
     VersionPending,
 )
-from envhub.contracts.ids import NO_MEMBER, EnvironmentId, GroupId, LeaseId, PolicyId, PolicyVersion, RunId
+from envhub.contracts.ids import EnvironmentId, GroupId, LeaseId, PolicyId, PolicyVersion, RolloutId, RunId
 from envhub.contracts.messages import JsonObject
 from envhub.contracts.rollout import GroupRequest
 from envhub.contracts.store import TraceStore
 from envhub.errors import UsageError
 from envhub.rollouts.case import Kept, keep
-from envhub.rollouts.deliveries import FAULTLESS, RESTART
 from envhub.rollouts.group import RolloutGroup
-from envhub.rollouts.journal import Journal
+from envhub.rollouts.group_log import GroupLog
+from envhub.rollouts.leases import FAULTLESS, NO_LEASE, RESTART
 from envhub.rollouts.outside import AGENT as OUTSIDE
-from envhub.rollouts.replay import ENDED_EARLY, Records, way_of
+from envhub.rollouts.stored_group import StoredGroup
 from envhub.rollouts.submissions import Submission
+
+OUTLINE = (
+    RunStarted,
+    GroupSubmitted,
+    RolloutStarted,
+    RolloutEnded,
+    GroupClosed,
+    GroupLeased,
+    GroupReturned,
+    GroupDropped,
+    GroupAcked,
+    GroupCancelled,
+    VersionPending,
+    VersionFailed,
+    VersionAnnounced,
+)
+REPLAYED = (RolloutStarted, TurnRecorded, StepRecorded, SnapshotTaken, EpisodeRecorded, LogRecorded, RolloutEnded)
 
 
 @dataclass(slots=True)
@@ -56,7 +73,7 @@ class Leftover:
     seed: int
     settings: JsonObject = field(default_factory=dict)
     running: list[RolloutGroup] = field(default_factory=list)
-    undelivered: list[tuple[ClosedGroup, int, int]] = field(default_factory=list)  # times delivered, times that failed
+    undelivered: list[StoredGroup] = field(default_factory=list)
     opening: list[Event] = field(default_factory=list)  # to append first: they start the run, or end what nobody runs
     versions: dict[PolicyId, PolicyVersion] = field(default_factory=dict)
     pending: dict[PolicyId, PolicyVersion] = field(default_factory=dict)  # that were being brought in
@@ -74,12 +91,14 @@ async def leftover(store: TraceStore, run_id: RunId) -> Leftover:
     Raises:
         UsageError: the store has no such run.
     """
-    reading = _Reading(run_id)
-    async for event in store.events(run_id, files=True):
-        reading.take(event)
-    if reading.started is None:
+    outline = _Outline(Leftover(run_id, 0.0, 0))
+    async for event in store.events(run_id, kinds=OUTLINE, files=True):
+        outline.take(event)
+    if not outline.begun:
         raise UsageError(f"no run '{run_id}' in this database; `envhub trace list` shows its runs")
-    return reading.leftover(reading.started)
+    for group in outline.groups.values():
+        await outline.leave(group, store)
+    return outline.ended()
 
 
 def _of_job(request: GroupRequest) -> bool:
@@ -88,127 +107,118 @@ def _of_job(request: GroupRequest) -> bool:
 
 
 @dataclass(slots=True)
-class _Reading:
-    run_id: RunId
-    started: RunStarted | None = None
-    groups: dict[GroupId, RolloutGroup] = field(default_factory=dict)  # not acked, not dropped
-    closed: dict[GroupId, GroupClosed] = field(default_factory=dict)
-    leases: dict[GroupId, LeaseId] = field(default_factory=dict)
-    deliveries: Counter[GroupId] = field(default_factory=Counter)
-    failed: Counter[GroupId] = field(default_factory=Counter)  # deliveries
-    journal: Journal = field(default_factory=Journal)
-    versions: dict[PolicyId, PolicyVersion] = field(default_factory=dict)
-    pending: dict[PolicyId, PolicyVersion] = field(default_factory=dict)
-    accepted: Counter[PolicyId] = field(default_factory=Counter)
-    submitted: int = 0
-    started_groups: Counter[EnvironmentId] = field(default_factory=Counter)
-    dropped_groups: Counter[EnvironmentId] = field(default_factory=Counter)
-    kept: Kept = field(default_factory=dict)
-    keys: dict[str, Submission] = field(default_factory=dict)
+class _Group:
+    """What the outline says of a group."""
+
+    submitted: GroupSubmitted
+    rollouts: list[RolloutId] = field(default_factory=list)
+    running: int = 0  # of them
+    closing: GroupClosed | None = None
+    lease_id: LeaseId = NO_LEASE
+    deliveries: int = 0
+    failed: int = 0  # deliveries
+    over: bool = False  # acked, dropped, cancelled, or closed in vain
+
+    @property
+    def request(self) -> GroupRequest:
+        return self.submitted.request
+
+
+@dataclass(slots=True)
+class _Outline:
+    """How far a run came, but for what its rollouts did."""
+
+    rest: Leftover
+    begun: bool = False
+    groups: dict[GroupId, _Group] = field(default_factory=dict)  # those that are not over, or have rollouts that run
+    _running: dict[RolloutId, RolloutStarted] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
         match event:
             case RunStarted():
-                self.started = event
+                self.begun = True
+                self.rest.started_at, self.rest.seed, self.rest.settings = event.at, event.seed, event.settings
             case GroupSubmitted():
-                self.groups[event.group_id] = RolloutGroup(event.group_id, event.number, event.request)
-                self.submitted = max(self.submitted, event.number + 1)
-                if event.request.key:
-                    self.keys[event.request.key] = Submission.of(event.group_id, event.request)
-                if _of_job(event.request):
-                    self.started_groups[event.request.rollout.environment.id] += 1
+                self._submit(event)
             case RolloutStarted():
-                self.journal.take(event)
-                if event.parent is None and event.group_id in self.groups:
-                    self.groups[event.group_id].attempts[event.member] += 1
-            case TurnRecorded() | StepRecorded() | SnapshotTaken() | EpisodeRecorded() | LogRecorded():
-                self.journal.take(event)
+                self._running[event.rollout_id] = event
+                self.groups[event.group_id].rollouts.append(event.rollout_id)
+                self.groups[event.group_id].running += 1
             case RolloutEnded():
                 self._end(event)
-            case GroupClosed():
-                self.closed[event.group_id] = event
-                self._accept(event, len(event.members))
-                if not event.members:
-                    self._forget(event.group_id)
+            case GroupClosed() | GroupDropped() | GroupAcked() | GroupCancelled():
+                self._close(event, self.groups[event.group_id])
             case GroupLeased():
-                self.leases[event.group_id] = event.lease_id
-                self.deliveries[event.group_id] = event.delivery
+                group = self.groups[event.group_id]
+                group.lease_id, group.deliveries = event.lease_id, event.delivery
             case GroupReturned():
-                self.leases.pop(event.group_id, None)
-                self.failed[event.group_id] += event.reason not in FAULTLESS
-            case GroupDropped():
-                self._accept(event, -len(self.closed[event.group_id].members))
-                if not self.deliveries[event.group_id] and _of_job(self.groups[event.group_id].request):
-                    self.dropped_groups[self.groups[event.group_id].request.rollout.environment.id] += 1
-                self._forget(event.group_id)
-            case GroupAcked() | GroupCancelled():
-                self._forget(event.group_id)
-            case VersionAnnounced():
-                self.versions[event.policy_id] = event.version
-                self.pending.pop(event.policy_id, None)
+                group = self.groups[event.group_id]
+                group.lease_id = NO_LEASE
+                group.failed += event.reason not in FAULTLESS
             case VersionPending():
-                self.pending[event.policy_id] = event.version
+                self.rest.pending[event.policy_id] = event.version
             case VersionFailed():
-                self.pending.pop(event.policy_id, None)
+                self.rest.pending.pop(event.policy_id, None)
+            case VersionAnnounced():
+                self.rest.versions[event.policy_id] = event.version
+                self.rest.pending.pop(event.policy_id, None)
 
-    def leftover(self, started: RunStarted) -> Leftover:
-        now = time.time()
-        rest = Leftover(self.run_id, started.at, started.seed, started.settings)
-        rest.versions, rest.pending, rest.accepted = self.versions, self.pending, self.accepted
-        rest.kept, rest.keys = self.kept, self.keys
-        rest.submitted, rest.started, rest.dropped = self.submitted, self.started_groups, self.dropped_groups
-        rest.opening += self._sort(list(self.journal.live.values()))
-        for group_id, lease_id in self.leases.items():
-            if group_id in self.groups:
-                rest.opening.append(GroupReturned(self.run_id, now, group_id, lease_id, RESTART))
-        for policy_id, version in self.pending.items():
-            rest.opening.append(VersionFailed(self.run_id, now, policy_id, version, "the process that ran it ended"))
+    async def leave(self, group: _Group, store: TraceStore) -> None:
+        """Adds what is left to do of a group."""
+        rest, open = self.rest, not group.over and group.closing is None
+        if open or group.running:
+            asked = group.submitted
+            log = GroupLog(RolloutGroup(asked.group_id, asked.number, asked.request) if open else None)
+            for event in await store.events_of(rest.run_id, group.rollouts, REPLAYED, files=True):
+                log.take(event)
+            rest.opening += log.settle()
+            rest.running += [log.group] if log.group else []
+        if group.closing and not group.over:
+            stored = StoredGroup(store, group.submitted, group.closing, group.rollouts, group.deliveries, group.failed)
+            rest.undelivered.append(stored)
+
+    def ended(self) -> Leftover:
+        """All that is left, with the end of what nobody holds any more."""
+        rest, now = self.rest, time.time()
         for group_id, group in self.groups.items():
-            closing = self.closed.get(group_id)
-            if closing is None:
-                rest.running.append(group)
-            else:
-                closed = group.closed(self.run_id, closing.policy_version)
-                rest.undelivered.append((closed, self.deliveries[group_id], self.failed[group_id]))
+            if group.lease_id and not group.over:
+                rest.opening.append(GroupReturned(rest.run_id, now, group_id, group.lease_id, RESTART))
+        for policy_id, version in rest.pending.items():
+            rest.opening.append(VersionFailed(rest.run_id, now, policy_id, version, "the process that ran it ended"))
         return rest
 
-    def _sort(self, live: Sequence[Records]) -> Iterator[RolloutEnded]:
-        """Gives what goes on to its group, and ends the rest."""
-        for records in live:
-            if records.start.rollout_id not in self.journal.live:
-                continue  # it ended with one above it
-            if self._goes_on(records):
-                if records.start.parent is None:
-                    self.groups[records.start.group_id].earlier[records.start.member] = records
-                continue
-            for event in list(records.end()):
-                self._end(event)
-                yield event
-
-    def _goes_on(self, records: Records) -> bool:
-        start = records.start
-        group = self.groups.get(start.group_id)
-        done = group is not None and group.complete and start.member != NO_MEMBER
-        if group is None or done or group.id in self.closed or records.aborted:
-            return False
-        return way_of(start) is not Resume.RESTART
+    def _submit(self, event: GroupSubmitted) -> None:
+        request, rest = event.request, self.rest
+        self.groups[event.group_id] = _Group(event)
+        rest.submitted = max(rest.submitted, event.number + 1)
+        if request.key:
+            rest.keys[request.key] = Submission.of(event.group_id, request)
+        if _of_job(request):
+            rest.started[request.rollout.environment.id] += 1
 
     def _end(self, event: RolloutEnded) -> None:
-        ended = self.journal.take(event)
-        assert ended is not None
-        group = self.groups.get(ended.start.group_id)
-        if ended.start.parent is not None or group is None:
-            return
-        if not event.requeued and ended.start.judges:
-            group.end_judging(ended.outcome)
-            keep(self.kept, group.request, ended.outcome)
-        elif not event.requeued:
-            group.outcomes[ended.start.member] = ended.outcome
-        elif event.failure is not None and event.failure != ENDED_EARLY:
-            group.tries_again(ended.start.member, event.failure)
+        group_id = self._running.pop(event.rollout_id).group_id
+        group = self.groups[group_id]
+        group.running -= 1
+        if event.judgement and not event.requeued and not group.over:
+            keep(self.rest.kept, group.request, event.judgement)
+        self._forget_over(group_id)
 
-    def _accept(self, event: GroupClosed | GroupDropped, rollouts: int) -> None:
-        self.accepted[self.groups[event.group_id].request.rollout.policy_id] += rollouts
+    def _close(self, event: GroupClosed | GroupDropped | GroupAcked | GroupCancelled, group: _Group) -> None:
+        rest, policy_id = self.rest, group.request.rollout.policy_id
+        match event:
+            case GroupClosed():
+                group.closing = event
+                rest.accepted[policy_id] += len(event.members)
+            case GroupDropped():
+                assert group.closing is not None
+                rest.accepted[policy_id] -= len(group.closing.members)
+                if not group.deliveries and _of_job(group.request):
+                    rest.dropped[group.request.rollout.environment.id] += 1
+        group.over = not (isinstance(event, GroupClosed) and event.members)
+        self._forget_over(event.group_id)
 
-    def _forget(self, group_id: GroupId) -> None:
-        self.groups.pop(group_id, None)
+    def _forget_over(self, group_id: GroupId) -> None:
+        group = self.groups[group_id]
+        if group.over and not group.running:
+            del self.groups[group_id]

@@ -24,12 +24,13 @@ from envhub.contracts.outcome import Outcome, Status
 from envhub.contracts.rollout import EnvironmentRef, GroupRequest, RolloutRequest
 from envhub.contracts.score import Score
 from envhub.contracts.task import Task
+from envhub.contracts.token_file import TokenFile, TokenFileKind
 from envhub.contracts.trajectory import Row, Trajectory
 from envhub.contracts.turn import PromptImage, Span
 from envhub.errors import UsageError
 from envhub.feed import encoding
 from envhub.feed.codec import decode_group
-from envhub.feed.encoding import encode_delivery, encode_group
+from envhub.feed.encoding import delivery_pieces, encode_group
 from envhub.feed.v1 import feed_pb2 as pb
 from envhub.testing.fake_deliveries import closed_group
 
@@ -53,7 +54,7 @@ def spans(draw, cuts):
                 PolicyId(draw(words)),
                 PolicyVersion(draw(st.integers(-1, 2**40))),
                 draw(finite),
-                draw(st.integers(-1, 1000)),
+                draw(st.integers(-1, 3) | st.integers(-1, 1000)),
             )
         )
     return tuple(made)
@@ -64,6 +65,12 @@ def images(length):
     size = st.integers(1, 2**16)
     kept = st.builds(Image, words, words, size, size)
     return st.builds(PromptImage, kept, st.integers(0, length), st.integers(0, length))
+
+
+def token_files(length):
+    """Without their bytes, which Blobs has."""
+    edge = st.integers(0, length)
+    return st.builds(TokenFile, st.sampled_from(TokenFileKind), words, edge, edge)
 
 
 @st.composite
@@ -78,12 +85,14 @@ def rows(draw):
         draw(st.none() | st.integers(0, 5)),
         draw(st.integers(0, length)),
         tuple(draw(st.lists(images(length), max_size=2))),
+        tuple(draw(st.lists(token_files(length), max_size=2))),
     )
 
 
 @st.composite
 def outcomes(draw, rollout_id, depth=0):
-    scores = st.builds(Score, finite, st.dictionaries(words, finite, max_size=2))
+    rewards = st.dictionaries(st.integers(0, 3), finite, max_size=4)
+    scores = st.builds(Score, finite, st.dictionaries(words, finite, max_size=2), turn_rewards=rewards)
     children = range(draw(st.integers(0, 2)) if depth < 2 else 0)
     return Outcome(
         rollout_id,
@@ -115,7 +124,7 @@ def groups(draw):
 
 def flatten(outcome, parent=None):
     """Every row below an outcome with its rollout and that one's parent, parents first."""
-    own = [(outcome.rollout_id, parent, row) for row in outcome.trajectory.rows]
+    own = [(outcome, parent, row) for row in outcome.trajectory.rows]
     return own + [row for child in outcome.children for row in flatten(child, outcome.rollout_id)]
 
 
@@ -147,14 +156,21 @@ def test_group_survives_the_wire(small_tokens, group):
             assert getattr(member, name) == getattr(outcome, name)
         assert member.components == outcome.score.components
         sent = flatten(outcome)
-        assert [(row.rollout_id, row.parent_rollout_id) for row in member.rows] == [row[:2] for row in sent]
-        for row, (_, _, original) in zip(member.rows, sent, strict=True):
+        assert [(row.rollout_id, row.parent_rollout_id) for row in member.rows] == [
+            (by.rollout_id, parent) for by, parent, _ in sent
+        ]
+        for row, (by, _, original) in zip(member.rows, sent, strict=True):
             assert_same_row(original, row.row)
+            assert {earned.turn: (earned.end, earned.reward) for earned in row.rewards} == {
+                span.turn: (span.end, by.score.turn_rewards[span.turn])
+                for span in original.spans
+                if span.sampled and span.end > original.fork_at and span.turn in by.score.turn_rewards
+            }
             assert not original.mask(trainable=False)[: row.prompt_length].any()
 
 
 def test_delivery_carries_its_lease():
-    wire = pb.Delivery.FromString(encode_delivery(Delivery(LeaseId("lease"), closed_group(3), 2, 1e9 + 0.25)))
+    wire = pb.Delivery.FromString(delivery_pieces(Delivery(LeaseId("lease"), closed_group(3), 2, 1e9 + 0.25)).join())
     assert (wire.lease_id, wire.count, wire.deadline, wire.group.number) == ("lease", 2, 1e9 + 0.25, 3)
 
 

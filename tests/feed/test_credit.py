@@ -12,7 +12,7 @@ from envhub.contracts.ids import LeaseId
 from envhub.errors import UsageError
 from envhub.feed.allowance import Allowance, Cost, most_bytes
 from envhub.feed.client import FeedClient
-from envhub.feed.encoding import encode_delivery, encode_group, tokens_of
+from envhub.feed.encoding import delivery_pieces, encode_group, tokens_of
 from envhub.feed.server import serve
 from envhub.feed.v1 import feed_pb2 as pb
 from envhub.testing.fake_deliveries import FakeDeliveries, closed_group
@@ -156,7 +156,7 @@ def test_what_is_sent_never_exceeds_the_sum_of_the_credits(credits, tokens, size
 def test_most_bytes_is_more_than_the_delivery_has():
     group = closed_group(7, [0.5] * 8, sampled=999)
     delivery = Delivery(LeaseId(f"{group.group_id}@{2**31}"), group, 2**31, 1e10, 1e6)
-    assert len(encode_delivery(delivery)) <= most_bytes(group, len(encode_group(group)))
+    assert delivery_pieces(delivery).size <= most_bytes(group, len(encode_group(group)))
 
 
 @pytest.mark.parametrize(("groups", "tokens"), [(1025, None), (1025, 5), (0, None)])

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envhub.contracts.ids import RunId
+from envhub.contracts.ids import LeaseId, RunId
 from envhub.errors import UsageError
 from envhub.feed.client import Cursor, FeedClient
 from envhub.feed.server import serve
+from envhub.testing.fake_deliveries import FakeDeliveries, closed_group
 from tests.feed.feeding import fake, ids, in_thread
 
 RUN = RunId("run")
@@ -113,3 +114,40 @@ async def test_group_that_waits_for_its_checkpoint_takes_no_credit_and_renews_it
     async with serve(run, run) as address:
         await in_thread(work, address)
     assert sorted(run.acked) == ids(0, 1, 2)
+
+
+class AsksAll(FakeDeliveries):
+    """Answers no ack before three were asked, as a log that is slow to commit; notes what is given back."""
+
+    def __init__(self) -> None:
+        super().__init__([closed_group(number) for number in range(3)])
+        self.asked, self.all_asked = 0, anyio.Event()
+        self.given_back: list[str] = []
+
+    async def ack(self, lease_id: LeaseId) -> bool:
+        self.asked += 1
+        if self.asked == 3:
+            self.all_asked.set()
+        await self.all_asked.wait()
+        return await super().ack(lease_id)
+
+    async def give_back(self, lease_id: LeaseId) -> None:
+        self.given_back.append(lease_id)
+        await super().give_back(lease_id)
+
+
+@pytest.mark.anyio
+@pytest.mark.timeout(30)
+async def test_acks_of_a_checkpoint_do_not_wait_for_each_other():
+    run = AsksAll()
+
+    def work(address: str) -> None:
+        with FeedClient(address, consumer="trainer") as feed:
+            for lease in feed.fetch(3):
+                lease.trained()
+            assert feed.ack_trained() == 3
+
+    async with serve(run, run) as address:
+        await in_thread(work, address)
+    assert run.acked == ids(0, 1, 2)
+    assert not run.given_back

@@ -125,7 +125,7 @@ def _then_wait(said, read):
 async def test_clock_that_jumps_ends_no_lease_and_keeps_none(monkeypatch: pytest.MonkeyPatch):
     now = 1e9
     async with open_scripted_run(lambda asked: "4", lease_s=0.3) as run:
-        monkeypatch.setattr(run.feed, "_clock", lambda: now)
+        monkeypatch.setattr(run.feed._leases, "_clock", lambda: now)
         await started(run, 2)
         kept = await run.feed.lease("trainer")
         assert kept is not None

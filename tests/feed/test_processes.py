@@ -10,16 +10,18 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from envhub.contracts.access import Role, TlsFiles
 from envhub.errors import FeedUnavailable
-from envhub.feed.access import FeedAccess, Role, ServerTls
 from envhub.feed.client import ClientTls, FeedClient
 from envhub.feed.server import serve
 from envhub.testing.fake_deliveries import FakeDeliveries, closed_group
+from tests.guarding import guard
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
 ROOT = Path(__file__).parents[2]
-SECRET = {"secret": Role.TRAINER}
+TOKEN = "a-secret-of-trainers"
+SECRET = {TOKEN: Role.TRAINER}
 
 HOLD = """
 import sys, time
@@ -64,7 +66,7 @@ async def test_client_imports_nothing_that_a_trainer_would_have_to_install():
 
 
 @pytest.fixture
-def identity(tmp_path) -> ServerTls:
+def identity(tmp_path) -> TlsFiles:
     """A certificate of 127.0.0.1 that vouches for itself."""
     openssl = shutil.which("openssl")
     if openssl is None:
@@ -73,16 +75,16 @@ def identity(tmp_path) -> ServerTls:
     command = f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=feed"
     command += f" -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
     subprocess.run(command.split(), check=True, capture_output=True, timeout=30)
-    return ServerTls(certificate.read_bytes(), key.read_bytes())
+    return TlsFiles(str(certificate), str(key))
 
 
 async def test_feed_for_other_machines_is_served_over_tls(identity):
     run = FakeDeliveries([closed_group(0)])
-    async with serve(run, run, host="0.0.0.0", access=FeedAccess(SECRET, identity)) as bound:
+    async with serve(run, run, host="0.0.0.0", guard=guard(SECRET, identity)) as bound:
         address = f"127.0.0.1:{bound.rpartition(':')[2]}"
         with pytest.raises(FeedUnavailable):
-            await anyio.to_thread.run_sync(partial(consume, address, token="secret", reconnect_s=0.2))
-        options = {"token": "secret", "tls": ClientTls(identity.certificate)}
+            await anyio.to_thread.run_sync(partial(consume, address, token=TOKEN, reconnect_s=0.2))
+        options = {"token": TOKEN, "tls": ClientTls(await anyio.Path(identity.certificate).read_bytes())}
         assert await anyio.to_thread.run_sync(partial(consume, address, **options)) == ["run-0"]
 
 
@@ -105,7 +107,7 @@ async def test_example_trainer_drains_a_run_and_reports_it():
 
 async def test_example_trainer_without_a_valid_token_says_why():
     run = FakeDeliveries([closed_group(0)])
-    async with serve(run, run, access=FeedAccess(SECRET)) as address:
+    async with serve(run, run, guard=guard(SECRET)) as address:
         result = await run_example(address, check=False)
     assert result.returncode == 1
     assert b"error: the feed at" in result.stderr

@@ -6,23 +6,27 @@ import grpc
 import pytest
 
 from envhub import http_server
+from envhub.contracts.access import Access, Role, TlsFiles
 from envhub.contracts.address import is_loopback
+from envhub.contracts.guard import Guard
 from envhub.errors import UsageError
-from envhub.feed.access import FeedAccess, Role, ServerTls
 from envhub.feed.client import FeedClient
 from envhub.feed.server import check_address, serve
 from envhub.feed.v1 import feed_pb2 as pb
+from tests.feed.certificates import Authority
 from tests.feed.feeding import OPEN, consume, converse, fake, in_thread
+from tests.guarding import access, guard
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
 
-SECRET = {"secret": Role.TRAINER}
+TOKEN = "a-secret-of-trainers"
+SECRET = {TOKEN: Role.TRAINER}
 
 
 @pytest.mark.parametrize("token", [None, "wrong"])
 async def test_wrong_token_is_refused(token):
     run = fake(1)
-    async with serve(run, run, access=FeedAccess(SECRET)) as address:
+    async with serve(run, run, guard=guard(SECRET)) as address:
         with pytest.raises(UsageError, match="wrong or missing token"):
             await in_thread(partial(consume, address, token=token))
     assert run.consumers == []
@@ -30,44 +34,44 @@ async def test_wrong_token_is_refused(token):
 
 async def test_right_token_is_served():
     run = fake(1)
-    async with serve(run, run, access=FeedAccess(SECRET)) as address:
-        assert await in_thread(partial(consume, address, token="secret")) == ["run-0"]
+    async with serve(run, run, guard=guard(SECRET)) as address:
+        assert await in_thread(partial(consume, address, token=TOKEN)) == ["run-0"]
 
 
 @pytest.mark.parametrize(
-    ("access", "missing"),
+    ("lacking", "missing"),
     [
-        (FeedAccess(), "a token and TLS"),
-        (FeedAccess(SECRET), "TLS"),
-        (FeedAccess(proxied=True), "a token"),
-        (FeedAccess(tls=ServerTls(b"certificate", b"key")), "a token"),
+        (Access(), "a token and TLS"),
+        (access(SECRET), "TLS"),
+        (Access(proxied=True), "a token"),
+        (Access(tls=TlsFiles("certificate.pem", "key.pem")), "a token"),
     ],
     ids=["bare", "token only", "proxy only", "TLS only"],
 )
-async def test_host_that_others_reach_needs_a_token_and_tls(access, missing):
+async def test_host_that_others_reach_needs_a_token_and_tls(lacking, missing):
     run = fake(1)
     with pytest.raises(UsageError, match=rf"host '0\.0\.0\.0' can be reached from outside, which needs {missing};"):
-        async with serve(run, run, host="0.0.0.0", access=access):
+        async with serve(run, run, host="0.0.0.0", guard=Guard(lacking)):
             pass
 
 
 async def test_feed_behind_a_proxy_that_ends_tls_is_served_in_the_clear():
     run = fake(1)
-    async with serve(run, run, host="0.0.0.0", access=FeedAccess(SECRET, proxied=True)) as bound:
+    async with serve(run, run, host="0.0.0.0", guard=guard(SECRET, proxied=True)) as bound:
         address = f"127.0.0.1:{bound.rpartition(':')[2]}"
-        assert await in_thread(partial(consume, address, token="secret")) == ["run-0"]
+        assert await in_thread(partial(consume, address, token=TOKEN)) == ["run-0"]
 
 
 @pytest.mark.parametrize("token", ["", " padded", "two\nlines", "geheim-ß"])
 def test_token_that_no_client_could_send_is_refused_and_not_shown(token):
-    with pytest.raises(UsageError, match="a token of the role observer") as refused:
-        FeedAccess({token: Role.OBSERVER})
+    with pytest.raises(UsageError, match="a token of the role viewer") as refused:
+        access({token: Role.VIEWER})
     assert not token or token not in str(refused.value)
 
 
 async def test_token_never_leaves_the_machine_in_the_clear():
     with pytest.raises(UsageError, match="in the clear"):
-        FeedClient("trainer.example:50051", consumer="trainer", token="secret")
+        FeedClient("trainer.example:50051", consumer="trainer", token=TOKEN)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "[::1]", "localhost", "LOCALHOST"])
@@ -106,11 +110,17 @@ async def test_checking_an_address_finds_what_serving_would_and_leaves_the_port_
 )
 def test_checking_an_address_refuses_what_serving_would(host, port, rule):
     with pytest.raises(UsageError, match=rule):
-        check_address(host, port, FeedAccess(SECRET))
+        check_address(host, port, access(SECRET))
 
 
-def test_checking_an_address_admits_a_host_that_token_and_tls_guard():
-    check_address("0.0.0.0", 0, FeedAccess(SECRET, ServerTls(b"certificate", b"key")))
+def test_checking_an_address_admits_a_host_that_token_and_tls_guard(tmp_path):
+    check_address("0.0.0.0", 0, access(SECRET, TlsFiles(*map(str, Authority(tmp_path).files("server")))))
+
+
+def test_a_token_that_is_short_is_refused_where_others_can_guess():
+    with pytest.raises(UsageError, match=r"a token of the role trainer has 6 letters, .* takes 16 or more"):
+        check_address("0.0.0.0", 0, access({"secret": Role.TRAINER}, proxied=True))
+    check_address("127.0.0.1", 0, access({"secret": Role.TRAINER}))
 
 
 @pytest.mark.parametrize("credit", [0, 1025])

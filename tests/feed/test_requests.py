@@ -32,10 +32,26 @@ json_values = st.recursive(
 prompts = st.lists(st.builds(Message, st.sampled_from(Role), st.text(min_size=1, max_size=9)), min_size=1, max_size=3)
 
 
-@given(prompts, json_values, st.dictionaries(st.text(max_size=3), json_values, max_size=2), st.integers(0, 2**60))
-def test_submission_survives_the_wire(prompt, answer, metadata, seed):
+samplings = st.builds(
+    Sampling,
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.integers(1, 9),
+    st.none(),
+    st.sampled_from([0.25, 1.0]),
+    st.integers(0, 9),
+    st.sampled_from([0.0, 0.5]),
+)
+
+
+@given(
+    prompts,
+    json_values,
+    st.dictionaries(st.text(max_size=3), json_values, max_size=2),
+    st.integers(0, 2**60),
+    samplings,
+)
+def test_submission_survives_the_wire(prompt, answer, metadata, seed, sampling):
     task = Task("an id", (*prompt, Message.user("and more")), answer, metadata, seed)
-    sampling = Sampling(0.5, 7)
     sent = encode_submission("a/b-v0", task, k=3, key="key", policy_id="p", sampling=sampling, priority=-2)
     received = decode_submission(pb.SubmitRequest.FromString(sent.SerializeToString()))
     assert received.rollout.task == task

@@ -291,7 +291,7 @@ class Member(_message.Message):
     def __init__(self, index: _Optional[int] = ..., rollout_id: _Optional[str] = ..., attempt: _Optional[int] = ..., status: _Optional[_Union[Status, str]] = ..., truncated_by: _Optional[str] = ..., reward: _Optional[float] = ..., components: _Optional[_Mapping[str, float]] = ..., rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ..., oldest_version: _Optional[int] = ..., newest_version: _Optional[int] = ...) -> None: ...
 
 class Row(_message.Message):
-    __slots__ = ("rollout_id", "parent_rollout_id", "token_ids", "logprobs", "spans", "parent_row", "fork_at", "prompt_length", "turns", "images")
+    __slots__ = ("rollout_id", "parent_rollout_id", "token_ids", "logprobs", "spans", "parent_row", "fork_at", "prompt_length", "turns", "images", "files", "rewards")
     ROLLOUT_ID_FIELD_NUMBER: _ClassVar[int]
     PARENT_ROLLOUT_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -302,6 +302,8 @@ class Row(_message.Message):
     PROMPT_LENGTH_FIELD_NUMBER: _ClassVar[int]
     TURNS_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    REWARDS_FIELD_NUMBER: _ClassVar[int]
     rollout_id: str
     parent_rollout_id: str
     token_ids: bytes
@@ -312,7 +314,39 @@ class Row(_message.Message):
     prompt_length: int
     turns: _containers.RepeatedScalarFieldContainer[int]
     images: _containers.RepeatedCompositeFieldContainer[Image]
-    def __init__(self, rollout_id: _Optional[str] = ..., parent_rollout_id: _Optional[str] = ..., token_ids: _Optional[bytes] = ..., logprobs: _Optional[bytes] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., parent_row: _Optional[int] = ..., fork_at: _Optional[int] = ..., prompt_length: _Optional[int] = ..., turns: _Optional[_Iterable[int]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ...) -> None: ...
+    files: _containers.RepeatedCompositeFieldContainer[TokenFile]
+    rewards: _containers.RepeatedCompositeFieldContainer[TurnReward]
+    def __init__(self, rollout_id: _Optional[str] = ..., parent_rollout_id: _Optional[str] = ..., token_ids: _Optional[bytes] = ..., logprobs: _Optional[bytes] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., parent_row: _Optional[int] = ..., fork_at: _Optional[int] = ..., prompt_length: _Optional[int] = ..., turns: _Optional[_Iterable[int]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., files: _Optional[_Iterable[_Union[TokenFile, _Mapping]]] = ..., rewards: _Optional[_Iterable[_Union[TurnReward, _Mapping]]] = ...) -> None: ...
+
+class TokenFile(_message.Message):
+    __slots__ = ("kind", "sha256", "start", "end")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[TokenFile.Kind]
+        KIND_SAMPLING_MASK: _ClassVar[TokenFile.Kind]
+        KIND_ROUTED_EXPERTS: _ClassVar[TokenFile.Kind]
+    KIND_UNSPECIFIED: TokenFile.Kind
+    KIND_SAMPLING_MASK: TokenFile.Kind
+    KIND_ROUTED_EXPERTS: TokenFile.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    kind: TokenFile.Kind
+    sha256: str
+    start: int
+    end: int
+    def __init__(self, kind: _Optional[_Union[TokenFile.Kind, str]] = ..., sha256: _Optional[str] = ..., start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
+
+class TurnReward(_message.Message):
+    __slots__ = ("turn", "end", "reward")
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    REWARD_FIELD_NUMBER: _ClassVar[int]
+    turn: int
+    end: int
+    reward: float
+    def __init__(self, turn: _Optional[int] = ..., end: _Optional[int] = ..., reward: _Optional[float] = ...) -> None: ...
 
 class Image(_message.Message):
     __slots__ = ("sha256", "media_type", "width", "height", "start", "end")
@@ -353,7 +387,7 @@ class Span(_message.Message):
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., role: _Optional[_Union[Role, str]] = ..., sampled: bool = ..., trainable: bool = ..., policy_id: _Optional[str] = ..., policy_version: _Optional[int] = ..., temperature: _Optional[float] = ..., turn: _Optional[int] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
-    __slots__ = ("key", "environment", "environment_json", "task", "k", "policy_id", "agent", "judge", "temperature", "max_tokens", "priority", "seed", "deadline_s", "extra", "min_k")
+    __slots__ = ("key", "environment", "environment_json", "task", "k", "policy_id", "agent", "judge", "temperature", "max_tokens", "priority", "seed", "deadline_s", "extra", "min_k", "top_p", "top_k", "min_p")
     KEY_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -369,6 +403,9 @@ class SubmitRequest(_message.Message):
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
     EXTRA_FIELD_NUMBER: _ClassVar[int]
     MIN_K_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    MIN_P_FIELD_NUMBER: _ClassVar[int]
     key: str
     environment: str
     environment_json: str
@@ -384,7 +421,10 @@ class SubmitRequest(_message.Message):
     deadline_s: float
     extra: int
     min_k: int
-    def __init__(self, key: _Optional[str] = ..., environment: _Optional[str] = ..., environment_json: _Optional[str] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., k: _Optional[int] = ..., policy_id: _Optional[str] = ..., agent: _Optional[str] = ..., judge: _Optional[str] = ..., temperature: _Optional[float] = ..., max_tokens: _Optional[int] = ..., priority: _Optional[int] = ..., seed: _Optional[int] = ..., deadline_s: _Optional[float] = ..., extra: _Optional[int] = ..., min_k: _Optional[int] = ...) -> None: ...
+    top_p: float
+    top_k: int
+    min_p: float
+    def __init__(self, key: _Optional[str] = ..., environment: _Optional[str] = ..., environment_json: _Optional[str] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., k: _Optional[int] = ..., policy_id: _Optional[str] = ..., agent: _Optional[str] = ..., judge: _Optional[str] = ..., temperature: _Optional[float] = ..., max_tokens: _Optional[int] = ..., priority: _Optional[int] = ..., seed: _Optional[int] = ..., deadline_s: _Optional[float] = ..., extra: _Optional[int] = ..., min_k: _Optional[int] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., min_p: _Optional[float] = ...) -> None: ...
 
 class Task(_message.Message):
     __slots__ = ("id", "prompt", "answer_json", "metadata_json", "seed")

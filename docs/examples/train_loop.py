@@ -12,10 +12,7 @@ checkpoint is undone by a kill, and delivered again: no group is lost, and none 
 """
 
 import argparse
-import json
-import os
 import sys
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -30,29 +27,29 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 import envhub
 from envhub import Environment, Job, Sampling, Settings, SingleTurn
-from envhub.app import LOOP, Run, open_run, open_sandboxes, open_traces
+from envhub.app import LOOP, Run, has_run, open_run, open_sandboxes
+from envhub.app.supply import begin_supply
 from envhub.contracts.engine import EngineOptions
 from envhub.contracts.environment import Resume
-from envhub.contracts.ids import TRAINED, PolicyVersion
+from envhub.contracts.ids import TRAINED, PolicyVersion, RunId
 from envhub.contracts.members import MemberState
-from envhub.contracts.rollout import GroupRequest
 from envhub.engines.embedded import default_weights
 from envhub.engines.transformers import device_of, read_model
 from envhub.environments.arithmetic import one_digit_sums
-from envhub.errors import EnvhubError, Fault, leaves
-from envhub.feed.client import Cursor, FeedClient, TrainerGroup
-from envhub.rollouts.group import RolloutGroup
+from envhub.errors import EnvhubError, leaves
+from envhub.feed.client import FeedClient, TrainerGroup
 from envhub.trainers.batch import TokenBatch
+from envhub.trainers.checkpoint import Checkpoint
+from envhub.trainers.figures import k25_figures
 from envhub.trainers.layout import padded, put, shifted
-from envhub.trainers.mismatch import mismatch, mixed_share, staleness
-from envhub.trainers.objective import K25Settings, k25_objective
+from envhub.trainers.objective import K25Settings
+from envhub.trainers.step_log import StepLog
 from envhub.trainers.torch_objective import collate, k25_loss, token_logprobs
 from judges import number
 
-RUN_ID = "train-loop"
+RUN_ID = RunId("train-loop")
 K25 = K25Settings(log_low=-0.7, log_high=0.7, tau=1e-3)
 LOST = (MemberState.FAILED, MemberState.CANCELLED, MemberState.DROPPED)
-WHOLE = ("step", "version", "tokens")  # numbers of the log that are no fractions
 
 
 @envhub.environment("demo/plain-sums-v0", tasks=one_digit_sums, resume=Resume.RECORDS)
@@ -62,7 +59,7 @@ def plain_sums() -> Environment:
 
 
 class Trainer:
-    """The model under training; with `step` and `cursor`, the groups that it has seen, it makes a checkpoint."""
+    """The model under training, after `step` steps on the groups in `cursor`: as its checkpoint says, at first."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         device = device_of(options.device)
@@ -71,10 +68,8 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(self.model.parameters(), options.lr, betas=(0.9, 0.95), weight_decay=0.0)
         self._bfloat16 = torch.autocast(device.type, torch.bfloat16, enabled=options.dtype == "bfloat16")
         self._rows = options.rows
-        self._checkpoint = options.folder / "checkpoint.pt"
-        self.step, self.cursor = 0, Cursor()
-        if self._checkpoint.exists():
-            self._load()
+        self._checkpoint = Checkpoint(options.folder / "checkpoint.pt", self.model, self._optimizer)
+        self.step, self.cursor = self._checkpoint.load()
 
     def train(self, groups: Sequence[TrainerGroup], newest: PolicyVersion) -> dict[str, float]:
         """Takes a step on eq. 1; what it found before it. Nothing, and no step, where no token of the groups trains."""
@@ -96,39 +91,10 @@ class Trainer:
         self._optimizer.zero_grad()
         self.step += 1
         rewards = np.concatenate([group.rewards for group in groups])
-        return {"reward": float(rewards.mean()), **found_in(batch, new_logprobs, newest)}
+        return {"reward": float(rewards.mean()), **k25_figures(batch, new_logprobs, newest, K25)}
 
-    def save(self, cursor: Cursor) -> None:
-        """The whole checkpoint or none of it; on the disk once this returns."""
-        state = {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
-        beside = self._checkpoint.with_suffix(".new")
-        with beside.open("wb") as file:
-            torch.save({**state, "step": self.step, "cursor": cursor.as_json()}, file)
-            os.fsync(file.fileno())
-        beside.replace(self._checkpoint)
-
-    def _load(self) -> None:
-        saved = torch.load(self._checkpoint, map_location=self.model.device, weights_only=True)
-        self.model.load_state_dict(saved["model"])
-        self._optimizer.load_state_dict(saved["optimizer"])
-        self.step, self.cursor = saved["step"], Cursor(saved["cursor"])
-
-
-def found_in(batch: TokenBatch, new_logprobs: np.ndarray, newest: PolicyVersion) -> dict[str, float]:
-    """Length, objective, mismatch and staleness of a batch."""
-    objective, distance = k25_objective(batch, new_logprobs, K25), mismatch(batch, new_logprobs)
-    ages, tokens = staleness(batch, newest), int(batch.trainable.sum())
-    return {
-        "tokens": tokens,
-        "length": tokens / len(np.unique(batch.members)),
-        "loss": objective.loss,
-        "masked": objective.masked_share,
-        "k1": distance.k1,
-        "k3": distance.k3,
-        "ess": distance.ess,
-        "age": sum(age * count for age, count in ages.items()) / tokens,  # versions behind, of a token
-        "mixed": mixed_share(batch),
-    }
+    def save(self) -> None:
+        self._checkpoint.save(self.step, self.cursor)
 
 
 def learn(
@@ -146,30 +112,29 @@ def learn(
     places = (1 + options.ahead) * options.prompts - waiting  # below 0 where a kill has undone steps
     room = portal.call(begin_supply, run, tasks, requests, places)
 
-    log = Log(options.folder / "steps.jsonl", trainer.step)
+    log = StepLog(options.folder / "steps.jsonl", trainer.step)
+    log.lap("saved_s")
     leases = feed.groups(credit=2 * options.prompts)
-    clock = Clock()
     while step := list(islice(leases, options.prompts)):
-        clock.lap("waited_s")
-        found = trainer.train([lease.group for lease in step], version)
-        clock.lap("train_s")
-        if found:
+        log.lap("waited_s")
+        figures = trainer.train([lease.group for lease in step], version)
+        log.lap("train_s")
+        if figures:
             version = publish(trainer, version, feed, run, portal)
         for lease in step:
             lease.trained()
             portal.call(room.release)
-        clock.lap("update_s")
+        log.lap("update_s")
         numbers = [lease.group.number for lease in step]
-        if not found:
+        if not figures:
             print(f"no step on groups {numbers}: none of their tokens trains", flush=True)
             continue
-        # Before a checkpoint that has the step.
-        log.write({"step": trainer.step, "version": version, **found, **clock.laps}, numbers)
+        print(log.write({"step": trainer.step, "version": version, **figures}, numbers), flush=True)
         if trainer.step % options.save_every == 0:
-            trainer.save(feed.cursor)
+            trainer.save()
             feed.ack_trained()
-        clock.lap("saved_s")  # told with the next step
-    trainer.save(feed.cursor)
+        log.lap("saved_s")  # told with the next step
+    trainer.save()
     feed.ack_trained()
 
 
@@ -186,54 +151,18 @@ def publish(
     return version
 
 
-class Clock:
-    """Seconds of a step's parts."""
-
-    def __init__(self) -> None:
-        self.laps = {"saved_s": 0.0}
-        self._at = time.monotonic()
-
-    def lap(self, name: str) -> None:
-        began, self._at = self._at, time.monotonic()
-        self.laps[name] = self._at - began
-
-
-class Log:
-    """A line a step: a table here, JSON in a file. What a kill undid is taken out of the file."""
-
-    def __init__(self, path: Path, steps: int) -> None:
-        self._path = path
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        path.write_text("".join(lines[:steps]))
-        self._named = False
-
-    def write(self, numbers: dict[str, float], groups: Sequence[int]) -> None:
-        with self._path.open("a") as file:
-            file.write(json.dumps({**numbers, "groups": groups}) + "\n")
-        if not self._named:
-            print(" ".join(f"{name:>9}" for name in numbers))
-            self._named = True
-        print(
-            " ".join(f"{value:9}" if name in WHOLE else f"{value:9.3g}" for name, value in numbers.items()), flush=True
-        )
-
-
 @asynccontextmanager
 async def open_platform(options: argparse.Namespace) -> AsyncIterator[tuple[Run, TaskGroup]]:
     """The run in that folder, a new one or one that goes on; and tasks that end with it."""
     await job_of(options).check()
     database = str(options.folder / "run.db")
-    store = await open_traces(database)
-    known = any(run.run_id == RUN_ID for run in await store.runs())
-    await store.close()
+    engine = EngineOptions(options.weights, max_batch=options.max_batch, dtype=options.dtype, device=options.device)
     settings = Settings(
         database,
         RUN_ID,
-        resume=known,
+        resume=await has_run(database, RUN_ID),
         engine="transformers",
-        engine_options=EngineOptions(
-            options.weights, max_batch=options.max_batch, dtype=options.dtype, device=options.device
-        ),
+        engine_options=engine,
         max_running=options.max_batch,
         feed="127.0.0.1:0",
     )
@@ -243,34 +172,6 @@ async def open_platform(options: argparse.Namespace) -> AsyncIterator[tuple[Run,
         anyio.create_task_group() as tasks,
     ):
         yield run, tasks
-
-
-async def begin_supply(run: Run, tasks: TaskGroup, requests: Sequence[GroupRequest], places: int) -> anyio.Semaphore:
-    """To be released for each group that was trained on; so many may start at first. Below 0: as many groups are under
-    way beyond what may be, and are trained on before another one starts, lest it be as many steps older."""
-    room = anyio.Semaphore(max(0, places))
-    tasks.start_soon(supply, run, requests, room, max(0, -places))
-    return room
-
-
-async def supply(run: Run, requests: Sequence[GroupRequest], room: anyio.Semaphore, surplus: int) -> None:
-    """Plays what an earlier process left, and then the other groups, each once there is room for it, beyond what the
-    `surplus` of those groups leaves."""
-
-    async def watch(group: RolloutGroup) -> None:
-        await group.handed_on.wait()
-        failures = [outcome.failure for outcome in group.outcomes.values() if outcome.failure]
-        if len(failures) == len(group.outcomes):
-            raise Fault(f"group '{group.id}' gave nothing to train on: {failures[0].message}", failures[0].boundary)
-
-    await run.play()
-    for _ in range(surplus):
-        await room.acquire()
-    async with anyio.create_task_group() as watches:
-        for request in requests:
-            await room.acquire()
-            watches.start_soon(watch, await run.manager.start(request))
-    await run.manager.finish()  # so that the feed says where it ends
 
 
 def job_of(options: argparse.Namespace, lost: int = 0) -> Job:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from envhub.contracts.token_file import SamplingMask
 from envhub.contracts.trajectory import Row
 from envhub.errors import UsageError
 from envhub.trainers.advantages import group_advantages
@@ -40,6 +41,7 @@ class TokenBatch:
     advantages: Floats  # float64 [R]; every token of a row has its row's
     members: Ints  # int64 [R], whose row it is: 0 to M - 1, each of one group
     groups: Ints  # int64 [R], the group of each row, 0 to G - 1
+    sampling_mask: SamplingMask | None = None  # of the T tokens: what each was drawn from; no ids: from all there are
 
     def __post_init__(self) -> None:
         self._check_shapes()
@@ -61,6 +63,8 @@ class TokenBatch:
                 raise UsageError(
                     f"{name} has shape {getattr(self, name).shape}; {tokens} tokens in {rows} rows need {expected}"
                 )
+        if self.sampling_mask is not None and len(self.sampling_mask) != tokens:
+            raise UsageError(f"sampling_mask is of {len(self.sampling_mask)} tokens; it must be of all {tokens}")
         if self.trainable.dtype != np.bool_:
             raise UsageError(f"trainable has dtype {self.trainable.dtype}; it must be bool")
         if self.offsets[0] != 0 or self.offsets[-1] != tokens or (np.diff(self.offsets) < 0).any():
@@ -92,7 +96,11 @@ class TokenBatch:
         by_std: bool = False,
     ) -> "TokenBatch":
         """All rows of the groups as the feed delivered them, in order. A row of a rollout below a member has the
-        member's advantage. What `keep` refuses is left out, of the baseline too; `by_std` as in group_advantages."""
+        member's advantage. What `keep` refuses is left out, of the baseline too; `by_std` as in group_advantages.
+
+        Raises:
+            UsageError: a row's sampling was truncated, and its masks are not here (FeedClient.with_files).
+        """
         kept = [entry for number, group in enumerate(groups) for entry in _kept(number, group, keep, by_std)]
         rows = [row for _, member, _ in kept for row in member.rows]
         members = np.repeat(np.arange(len(kept)), [len(member.rows) for _, member, _ in kept])
@@ -108,6 +116,7 @@ class TokenBatch:
             advantages=np.array([advantage for _, _, advantage in kept], np.float64)[members],
             members=members,
             groups=np.array([number for number, _, _ in kept], np.int64)[members],
+            sampling_mask=_mask_of(tokens),
         )
 
 
@@ -119,6 +128,19 @@ def _kept(
     advantages = group_advantages(group.rewards, valid, by_std=by_std)
     for index in np.flatnonzero(valid):
         yield number, group.members[index], float(advantages[index])
+
+
+def _mask_of(rows: "Sequence[Row]") -> SamplingMask | None:
+    """Of all their tokens; None where none was drawn by truncated sampling."""
+    masks = [row.sampling_mask() for row in rows]
+    if all(mask is None for mask in masks):
+        return None
+    return SamplingMask.joined(
+        [
+            SamplingMask(np.zeros(len(row.ids) + 1, np.int32), np.empty(0, np.int32)) if mask is None else mask
+            for row, mask in zip(rows, masks, strict=True)
+        ]
+    )
 
 
 def of_spans(row: Row, field: str) -> NDArray[Any]:

@@ -16,10 +16,11 @@ from pyarrow import parquet
 from envhub.contracts.ids import EnvironmentId, GroupId, PolicyId, PolicyVersion, RolloutId, RunId, TaskId
 from envhub.contracts.messages import Image, Role
 from envhub.contracts.outcome import Status
+from envhub.contracts.token_file import TokenFile, TokenFileKind
 from envhub.contracts.trajectory import Row
 from envhub.contracts.turn import PromptImage, Span
 from envhub.errors import UsageError
-from envhub.feed.codec import TrainerGroup, TrainerMember, TrainerRow
+from envhub.feed.codec import TrainerGroup, TrainerMember, TrainerRow, TurnReward
 
 IMAGE_FIELDS = ("sha256", "media_type", "width", "height")
 FORMAT = b"envhub.groups.1"
@@ -48,6 +49,8 @@ IMAGE = pa.struct(
         "end": pa.int32(),
     }
 )
+FILE = pa.struct({"kind": pa.string(), "sha256": pa.string(), "start": pa.int32(), "end": pa.int32()})
+REWARD = pa.struct({"turn": pa.int32(), "end": pa.int32(), "reward": pa.float64()})
 SCHEMA = pa.schema(
     {
         "run_id": pa.string(),
@@ -75,6 +78,8 @@ SCHEMA = pa.schema(
         "parent_row": pa.int32(),
         "fork_at": pa.int32(),
         "images": pa.list_(IMAGE),
+        "files": pa.list_(FILE),
+        "rewards": pa.list_(REWARD),  # of turns
     },
     metadata={b"format": FORMAT},
 )
@@ -176,7 +181,7 @@ def _row_columns(row: TrainerRow) -> dict[str, Any]:
         "logprobs": row.row.logprobs,
         "trainable": row.row.mask(trainable=True),
         "prompt_length": row.prompt_length,
-        "spans": [_fields(span) for span in row.row.spans],
+        "spans": [_fields(span, SPAN) for span in row.row.spans],
         "turns": row.row.turns,
         "parent_row": row.row.parent,
         "fork_at": row.row.fork_at,
@@ -184,11 +189,13 @@ def _row_columns(row: TrainerRow) -> dict[str, Any]:
             {**{name: getattr(shown.image, name) for name in IMAGE_FIELDS}, "start": shown.start, "end": shown.end}
             for shown in row.row.images
         ],
+        "files": [_fields(file, FILE) for file in row.row.files],
+        "rewards": [_fields(earned, REWARD) for earned in row.rewards],
     }
 
 
-def _fields(span: Span) -> dict[str, Any]:
-    return {field.name: getattr(span, field.name) for field in SPAN}
+def _fields(record: object, struct: pa.StructType) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in struct}
 
 
 def _records(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
@@ -248,8 +255,13 @@ def _row(line: Mapping[str, Any]) -> TrainerRow:
                 PromptImage(Image(*(shown[name] for name in IMAGE_FIELDS)), shown["start"], shown["end"])
                 for shown in line["images"]
             ),
+            files=tuple(
+                TokenFile(TokenFileKind(file["kind"]), file["sha256"], file["start"], file["end"])
+                for file in line.get("files") or ()  # a file of before has no such column
+            ),
         ),
         prompt_length=line["prompt_length"],
+        rewards=tuple(TurnReward(**earned) for earned in line.get("rewards") or ()),
     )
 
 

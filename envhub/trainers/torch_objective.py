@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envhub.contracts.token_file import SamplingMask
 from envhub.errors import UsageError
 from envhub.trainers.batch import Floats, Ints, TokenBatch
 from envhub.trainers.grpo import GrpoSettings
@@ -37,6 +38,7 @@ class Tokens:
     temperatures: Tensor  # 1 where the target was not sampled
     advantages: Tensor  # corrected, and 0 where the target does not train
     weights: Tensor  # of the whole batch's objective; 0 where the target does not train
+    allowed: Tensor | None = None  # int64 [2, N]: places, counted through, and an id each that theirs was drawn from
 
 
 def collate(
@@ -78,15 +80,41 @@ def collate(
         temperatures=floats(np.where(sampled_at > 0.0, sampled_at, 1.0), 1.0),
         advantages=floats(scaled_advantages(batch, correction)),
         weights=floats(settings.weights(batch)),
+        allowed=None if batch.sampling_mask is None else _allowed(batch.sampling_mask, targets).to(device),
     )
 
 
+def _allowed(mask: SamplingMask, targets: Ints) -> Tensor:
+    """int64 [2, N]: of the targets that were drawn from some ids alone, their places and each of these ids."""
+    tokens = targets.ravel()
+    sizes = np.where(tokens == PADDING, 0, np.diff(mask.offsets)[tokens])
+    places = np.repeat(np.arange(len(tokens)), sizes)
+    within = np.arange(len(places)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    ids = mask.ids[np.repeat(mask.offsets[tokens], sizes) + within]
+    return torch.from_numpy(np.stack((places, ids.astype(np.int64))))
+
+
 def token_logprobs(logits: Tensor, tokens: Tokens) -> Tensor:
-    """[..., L], nats: of the targets, under `logits` [..., L, V] at the temperature that each was sampled at. Computed
-    in float32 at least."""
+    """[..., L], nats: of the targets, under `logits` [..., L, V] at the temperature that each was sampled at, and among
+    the ids that it was drawn from. Computed in float32 at least."""
     scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / tokens.temperatures.unsqueeze(-1)
-    chosen: Tensor = scaled.gather(-1, tokens.targets.unsqueeze(-1)).squeeze(-1) - scaled.logsumexp(-1)
+    normaliser = scaled.logsumexp(-1)
+    if tokens.allowed is not None:
+        normaliser = _among(scaled, normaliser, *tokens.allowed)
+    chosen: Tensor = scaled.gather(-1, tokens.targets.unsqueeze(-1)).squeeze(-1) - normaliser
     return chosen
+
+
+def _among(scaled: Tensor, whole: Tensor, places: Tensor, ids: Tensor) -> Tensor:
+    """log sum exp at each place over its ids alone; `whole`, over all, where it has none."""
+    vocabulary = scaled.shape[-1]
+    logits = scaled.reshape(-1, vocabulary)[places, ids]
+    highest = torch.full_like(whole.reshape(-1), -torch.inf).scatter_reduce(0, places, logits.detach(), "amax")
+    masked = highest > -torch.inf
+    highest = highest.masked_fill(~masked, 0.0)
+    summed = torch.zeros_like(highest).index_add(0, places, (logits - highest[places]).exp())
+    among = summed.masked_fill(~masked, 1.0).log() + highest
+    return torch.where(masked.reshape(whole.shape), among.reshape(whole.shape), whole)
 
 
 def k25_loss(new_logprobs: Tensor, tokens: Tokens, settings: K25Settings) -> Tensor:

@@ -1,6 +1,7 @@
 """A group as the feed delivers it, of every shape: several turns, branches, a frozen sub-agent, two policy versions."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,9 +9,11 @@ from envhub.contracts.ids import TRAINED, PolicyId, PolicyVersion, RolloutId
 from envhub.contracts.messages import Message, Role
 from envhub.contracts.outcome import Outcome, Status
 from envhub.contracts.score import Score
+from envhub.contracts.token_file import Experts, SamplingMask, TokenFile
 from envhub.contracts.turn import Finish, Fork, Sampling, Span, Turn
 from envhub.feed.codec import TrainerGroup, decode_group
 from envhub.feed.encoding import encode_group
+from envhub.feed.files import filled
 from envhub.testing.fake_deliveries import closed_group
 from envhub.tokens.rows import trajectory
 
@@ -37,6 +40,41 @@ def turn(index: int, parent: int | None = None, *, version: int = 5, policy: Pol
         asked={},
         logprob_kind="exact",
     )
+
+
+def allowed(id: int) -> list[int]:
+    """What a sampled token was drawn from."""
+    return [id, 7, 8][: 1 + id % 3]
+
+
+def routed(ids: Sequence[int]) -> Experts:
+    """[n, 2, 2]: where the model's layers routed tokens."""
+    return np.array([[[id % 5, id % 7], [id % 11, id % 13]] for id in ids], np.uint8).reshape(-1, 2, 2)
+
+
+def told(turn: Turn, *, before: Sequence[int] = ()) -> Turn:
+    """The turn, with all that an engine may tell of its tokens; `before` are those of the turn that it continues."""
+    prompt, output = turn.delta_ids.tolist(), turn.output_ids.tolist()
+    mask = SamplingMask.of([allowed(id) for id in output])
+    read = [*before[-1:], *prompt, *output[:-1]]
+    files = (TokenFile.of_mask(mask, len(prompt)), TokenFile.of_experts(routed(read), -len(before[-1:])))
+    return dataclasses.replace(turn, sampling=Sampling(top_k=3), files=files)
+
+
+def replayed(*, here: bool = True) -> TrainerGroup:
+    """Two members: a chain of two turns that earned 0.25 and 0.5 of 1 by themselves, and a turn that earned 0.5 of 0.5;
+    with what the engine told of their tokens, unless it is not `here`."""
+    group = closed_group(0, [1.0, 0.5])
+    first = told(turn(0))
+    chain = trajectory([first, told(turn(1, 0, version=6), before=first.output_ids.tolist())])
+    scores = (Score(1.0, turn_rewards={0: 0.25, 1: 0.5}), Score(0.5, turn_rewards={0: 0.5}))
+    outcomes = tuple(
+        dataclasses.replace(outcome, trajectory=rows, score=score)
+        for outcome, rows, score in zip(group.outcomes, (chain, trajectory([first])), scores, strict=True)
+    )
+    bare = decode_group(encode_group(dataclasses.replace(group, outcomes=outcomes)))
+    files = {file.sha256: file.data for outcome in outcomes for row in outcome.trajectory.rows for file in row.files}
+    return filled(bare, files) if here else bare
 
 
 def delivered(number: int = 0) -> TrainerGroup:

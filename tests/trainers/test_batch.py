@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from envhub.contracts.token_file import SamplingMask
 from envhub.errors import UsageError
 from envhub.feed.codec import decode_group
 from envhub.feed.encoding import encode_group
@@ -13,7 +14,7 @@ from envhub.testing.fake_deliveries import closed_group
 from envhub.trainers.batch import TokenBatch
 from envhub.trainers.objective import K25Settings, k25_objective
 from tests.trainers.batches import batch_of
-from tests.trainers.delivered import delivered
+from tests.trainers.delivered import allowed, delivered, replayed
 
 BATCH = batch_of([2, 2], [1.0, -1.0])
 
@@ -30,6 +31,7 @@ BATCH = batch_of([2, 2], [1.0, -1.0])
         ({"versions": np.zeros(5)}, r"versions has shape \(5,\)"),
         ({"prompt_lengths": np.zeros(1)}, r"prompt_lengths has shape \(1,\)"),
         ({"logprobs": np.array([0.0, -np.inf, 0.0, 0.0])}, "logprobs of trainable tokens must be finite"),
+        ({"sampling_mask": SamplingMask.of([[1]])}, "sampling_mask is of 1 tokens; it must be of all 4"),
         ({"advantages": np.array([0.0, np.nan])}, "leave out the rows of members without a valid score"),
     ],
 )
@@ -70,6 +72,22 @@ def test_frozen_sub_agents_give_rows_that_do_not_train():
     assert batch.trainable[-5:].tolist() == [False] * 5
     objective = k25_objective(batch, batch.logprobs, K25Settings(-0.7, 0.7, 0.1))
     assert not objective.gradient[-5:].any()
+
+
+def test_masks_of_all_rows_lie_end_to_end_beside_rows_that_have_none():
+    batch = TokenBatch.of([delivered(), replayed()])
+    mask = batch.sampling_mask
+    assert mask is not None
+    drawn = [mask.at(token).tolist() for token in range(len(batch.ids))]
+    assert not any(drawn[:40])  # the first group's
+    ids = batch.ids.tolist()
+    assert drawn[40:] == [allowed(ids[at]) if batch.trainable[at] else [] for at in range(40, 55)]
+    assert TokenBatch.of([delivered()]).sampling_mask is None
+
+
+def test_a_batch_without_the_masks_that_its_rows_name_is_refused():
+    with pytest.raises(UsageError, match=r"is not here; have it fetched first: FeedClient\.with_files"):
+        TokenBatch.of([replayed(here=False)])
 
 
 def test_a_token_shared_by_branches_trains_once():

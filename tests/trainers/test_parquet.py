@@ -11,7 +11,7 @@ from envhub.contracts.turn import PromptImage
 from envhub.errors import UsageError
 from envhub.feed.codec import TrainerGroup
 from envhub.testing.traces import plain
-from tests.trainers.delivered import delivered
+from tests.trainers.delivered import delivered, replayed
 
 pa = pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
 
@@ -42,6 +42,19 @@ def test_members_without_rows_and_pictures_come_back_too(tmp_path: Path):
     empty = dataclasses.replace(delivered(1), members=())
     written(tmp_path / "groups.parquet", [odd, empty])
     assert plain(list(read_groups(tmp_path / "groups.parquet"))) == plain([odd, empty])
+
+
+def test_rewards_of_turns_and_names_of_files_come_back_too(tmp_path: Path):
+    bare = replayed(here=False)
+    written(tmp_path / "groups.parquet", [bare])
+    assert plain(list(read_groups(tmp_path / "groups.parquet"))) == plain([bare])
+
+
+def test_a_file_from_before_there_were_any_is_read(tmp_path: Path):
+    written(tmp_path / "groups.parquet", [delivered()])
+    table = pa.parquet.read_table(tmp_path / "groups.parquet").drop_columns(["files", "rewards"])
+    pa.parquet.write_table(table, tmp_path / "before.parquet")
+    assert plain(list(read_groups(tmp_path / "before.parquet"))) == plain([delivered()])
 
 
 def test_a_file_is_written_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,7 @@
 """Pull adapters, each by its trainer's contract. What ran against the trainers' own classes: test_pull_real.py."""
 
 import dataclasses
+from collections import namedtuple
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from envhub.trainers.pull import (
     verl,
 )
 from envhub.trainers.pull.samples import Rows, samples
-from tests.trainers.delivered import delivered
+from tests.trainers.delivered import allowed, delivered, replayed, routed
 
 # The first member: two turns, of versions 5 and 6. The second: branches after its first turn. The third: one turn.
 CHAIN = [1, 2, 3, 50, 51, 101, 102, 103, 150, 151]
@@ -66,7 +67,7 @@ def test_verl_gets_prompt_response_and_mask():
         "reward_score": 1.0,
         "num_turns": 2,
         "metrics": {},
-        "extra_fields": {"group_id": "run-0", "min_global_steps": 5, "max_global_steps": 6},
+        "extra_fields": {"group_id": "run-0", "min_global_steps": 5, "max_global_steps": 6, "turn_scores": []},
     }
     assert third["response_mask"] == [0, 0, 0, 0, 0, 1, 1]  # the shared turn trains in the row before
     assert [row["reward_score"] for row in (second, third, fourth)] == [0.0, 0.0, 0.5]
@@ -189,6 +190,77 @@ def test_agent_lightning_gets_each_trained_turn_once():
     assert first["triplets"][1]["response"]["log_probs"] == [-1.0, -0.5]
     assert [record["final_reward"] for record in (first, second, third)] == [1.0, 0.0, 0.5]
     assert len({record["sample_idx_in_step"] for record in (first, second, third)}) == 3
+
+
+def test_samples_know_what_turns_earned_and_what_the_engine_told():
+    first, second = samples(replayed())
+    assert first.turn_rewards.tolist() == [0.0] * 4 + [0.25] + [0.0] * 4 + [0.5]
+    assert first.experts.tolist() == routed(CHAIN[:-1]).tolist()
+    assert [first.sampling_mask.at(at).tolist() for at in range(10)] == [
+        [], [], [], allowed(50), allowed(51), [], [], [], allowed(150), allowed(151)
+    ]  # fmt: skip
+    assert second.turn_rewards.tolist() == [0.0] * 4 + [0.5]
+
+
+def test_files_that_were_not_fetched_are_left_out():
+    for sample in samples(replayed(here=False)):
+        assert sample.experts is sample.sampling_mask is None
+    assert prime_rl.training_samples(replayed(here=False), replay=Replay()) == prime_rl.training_samples(replayed())
+    assert "routed_experts" not in verl.agent_loop_outputs(replayed(here=False))[0]
+    assert "rollout_routed_experts" not in slime.sample_records(replayed(here=False))[0]
+    assert skyrl.generator_output([replayed(here=False)], TrajectoryID)["rollout_expert_indices"] is None
+
+
+def test_experts_of_some_of_a_row_s_tokens_are_left_out():
+    group = replayed()
+    member = group.members[0]
+    row = dataclasses.replace(member.rows[0].row, files=member.rows[0].row.files[:2])  # the second turn's are not known
+    rows = (dataclasses.replace(member.rows[0], row=row),)
+    group = dataclasses.replace(group, members=(dataclasses.replace(member, rows=rows), group.members[1]))
+    assert [sample.experts is None for sample in samples(group)] == [True, False]
+    assert skyrl.generator_output([group], TrajectoryID)["rollout_expert_indices"] is None
+
+
+def test_verl_skyrl_and_slime_get_the_experts_of_all_tokens_that_were_read():
+    expected = routed(CHAIN[:-1]).tolist()
+    assert verl.agent_loop_outputs(replayed())[0]["routed_experts"].tolist() == expected
+    assert slime.sample_records(replayed())[0]["rollout_routed_experts"].tolist() == expected
+    output = skyrl.generator_output([replayed()], TrajectoryID)
+    assert [experts.shape for experts in output["rollout_expert_indices"]] == [(9, 2, 2), (4, 2, 2)]
+    assert output["rollout_expert_indices"][0].tolist() == expected
+
+
+class Replay:
+    """As prime-rl's module of types."""
+
+    RoutedExperts = namedtuple("RoutedExperts", ("data", "shape", "dtype"))
+    SamplingMask = namedtuple("SamplingMask", ("ids", "counts"))
+
+
+def test_prime_rl_gets_experts_and_masks_as_its_own_records():
+    record = prime_rl.training_samples(replayed(), replay=Replay())[0]
+    experts, mask = record["routed_experts"], record["sampling_mask"]
+    assert (experts.shape, experts.dtype) == ([10, 2, 2], "uint8")
+    given = np.frombuffer(experts.data, np.uint8).reshape(10, 2, 2)
+    assert given[:9].tolist() == routed(CHAIN[:-1]).tolist()
+    assert not given[9].any()
+    counts = np.frombuffer(mask.counts, np.int32)
+    assert counts.tolist() == [0, 0, 0, *(len(allowed(id)) for id in (50, 51)), 0, 0, 0, *[len(allowed(150)), 2]]
+    assert np.frombuffer(mask.ids, np.int32).tolist() == [kept for id in (50, 51, 150, 151) for kept in allowed(id)]
+    assert prime_rl.training_samples(replayed())[0].keys().isdisjoint({"routed_experts", "sampling_mask"})
+
+
+def test_verl_and_skyrl_get_what_turns_earned():
+    assert verl.agent_loop_outputs(replayed())[0]["extra_fields"]["turn_scores"] == [0.25, 0.5]
+    for rows in Rows:
+        output = skyrl.generator_output([replayed()], TrajectoryID, rows, by_turn=True)
+        assert output["rewards"] == [[0.0, 0.25, 0.0, 0.0, 0.0, 0.0, 0.5 + 0.25], [0.0, 0.5]]  # the rest at the end
+    assert skyrl.generator_output([replayed()], TrajectoryID, Rows.ONE)["rewards"] == [1.0, 0.5]
+
+
+def test_skyrl_gets_what_no_turn_earned_once_at_the_end_of_a_member():
+    output = skyrl.generator_output([delivered()], TrajectoryID, by_turn=True)
+    assert output["rewards"] == skyrl.generator_output([delivered()], TrajectoryID)["rewards"]
 
 
 def test_records_own_their_arrays():

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from envhub.contracts.token_file import SamplingMask
 from envhub.errors import UsageError
 from envhub.trainers.batch import TokenBatch
 from envhub.trainers.corrections import icepop, token_tis
@@ -90,6 +91,38 @@ def test_logprobs_are_those_at_the_temperature_that_each_token_was_sampled_at():
     given = token_logprobs(logits, tokens)
     assert given.dtype == torch.float32
     assert given[0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("layout", [padded, packed])
+def test_logprobs_are_those_among_the_ids_that_a_token_was_drawn_from(layout):
+    drawn_from = [[], [1, 3], [0, 2, 4], [], [], [2]]  # the fifth from all there are
+    ids = np.array([0, 1, 2, 0, 3, 2])
+    trains = [0, 1, 1, 0, 1, 1]
+    batch = batch_of(
+        [3, 3],
+        [1.0, -1.0],
+        trainable=trains,
+        ids=ids,
+        temperatures=np.array([0.0, 0.5, 1.0, 0.0, 1.0, 2.0]),
+        sampling_mask=SamplingMask.of(drawn_from),
+    )
+    places = shifted(batch, layout(batch))
+    tokens = collate(batch, places, K25)
+    logits = (80.0 * torch.randn((*places[1].shape, 5), generator=torch.Generator().manual_seed(0))).requires_grad_()
+    given = token_logprobs(logits, tokens)
+    for place, token in np.ndenumerate(places[1]):
+        if token >= 0 and trains[token]:
+            scaled = logits[place].double() / batch.temperatures[token]
+            among = scaled[drawn_from[token] or slice(None)]
+            expected = scaled[ids[token]] - among.logsumexp(0)
+            assert given[place].item() == pytest.approx(expected.item(), abs=1e-3)
+    k25_loss(given, tokens, K25).backward()
+    assert logits.grad.isfinite().all()
+    assert not logits.grad[places[1] == 5].any()  # drawn from one id alone: certain, whatever the logits are
+    for place, token in np.ndenumerate(places[1]):
+        if token >= 0 and drawn_from[token]:
+            left_out = sorted(set(range(5)) - set(drawn_from[token]))
+            assert not logits.grad[place][left_out].any()
 
 
 def test_a_model_trained_on_the_loss_comes_to_say_what_was_worth_more():

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envhub.contracts.outcome import Status
+from envhub.contracts.token_file import Experts, SamplingMask, TokenFileKind
 from envhub.contracts.turn import Ids, Logprobs
 from envhub.feed.codec import TrainerGroup, TrainerMember, TrainerRow
 from envhub.trainers.advantages import group_advantages
@@ -56,6 +57,29 @@ class Sample:
         """The oldest and the newest policy version among the tokens that train."""
         versions = [span.policy_version for span in self.row.row.spans if span.trainable]
         return min(versions), max(versions)
+
+    @property
+    def turn_rewards(self) -> NDArray[np.float32]:
+        """float32 [L]: at the last token of each turn what it earned by itself, 0 elsewhere."""
+        rewards = np.zeros(len(self.ids), np.float32)
+        for earned in self.row.rewards:
+            rewards[earned.end - 1] += earned.reward
+        return rewards
+
+    @property
+    def experts(self) -> Experts | None:
+        """[L - 1, layers, k]: of all tokens but the last, which no model read. None where some are not known, or not
+        here: `FeedClient.with_files` brings them."""
+        experts = self.row.row.routed_experts() if self._has(TokenFileKind.ROUTED_EXPERTS) else None
+        return experts if experts is not None and len(experts) == len(self.ids) - 1 else None
+
+    @property
+    def sampling_mask(self) -> SamplingMask | None:
+        """Of all L tokens. None where sampling was not truncated, or as of `experts`."""
+        return self.row.row.sampling_mask() if self._has(TokenFileKind.SAMPLING_MASK) else None
+
+    def _has(self, kind: TokenFileKind) -> bool:
+        return all(file.data for file in self.row.row.files if file.kind is kind)
 
     @property
     def advantages(self) -> NDArray[np.float32]:

@@ -13,7 +13,8 @@ def sample_records(group: TrainerGroup, rows: Rows = Rows.ALL) -> list[dict[str,
 
 def _record(sample: Sample, index: int) -> dict[str, object]:
     group, member = sample.group, sample.member
-    return {
+    experts = sample.experts
+    record: dict[str, object] = {
         "group_index": group.number,
         "index": group.number * group.k + index,
         "rollout_id": group.number * group.k + member.index,
@@ -26,6 +27,9 @@ def _record(sample: Sample, index: int) -> dict[str, object]:
         "status": str(member.status),
         "metadata": {"group_id": group.group_id, "rollout_id": sample.row.rollout_id, "task_id": group.task_id},
     }
+    if experts is not None:
+        record["rollout_routed_experts"] = experts
+    return record
 
 
 def _versions(sample: Sample) -> Sequence[str]:

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default")]
 @asynccontextmanager
 async def sglang(trainer: Trainer) -> AsyncIterator[int]:
     """A server with SGLang's /generate; its port."""
-    with bare_usage_errors(), listen("127.0.0.1", 0, token=None) as listener:
+    with bare_usage_errors(), listen("127.0.0.1", 0) as listener:
         async with serve(app_of(trainer), listener):
             yield int(listener.url.rpartition(":")[2])
 

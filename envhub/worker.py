@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -27,10 +27,11 @@ from envhub.rollouts.iteration import Iteration
 from envhub.rollouts.pause import Pauses
 from envhub.rollouts.platform import Endpoints, MessagePolicy, Platform, ServedPolicy
 from envhub.rollouts.policies import PolicySettings, open_policies
-from envhub.rollouts.process_workers import Crew, SharedPauses, open_process_workers
+from envhub.rollouts.process_workers import SharedPauses, open_process_workers
 from envhub.rollouts.ray_places import RayPlaces
 from envhub.rollouts.recorder import Recorder, Recording
-from envhub.rollouts.share import WHOLE, Share
+from envhub.rollouts.staffing import Bounds
+from envhub.rollouts.team import Crew
 from envhub.rollouts.worker import WAY_OUT
 from envhub.rollouts.workers import LocalWorker, Workers
 from envhub.store.sealed import gist_of
@@ -100,13 +101,13 @@ async def open_here(
 
 @asynccontextmanager
 async def open_processes(
-    size: int,
+    bounds: Bounds,
     places: RayPlaces | None,
     settings: PlatformSettings,
     recorder: Recorder,
     make_iteration: MakeIteration,
 ) -> AsyncIterator[Workplace]:
-    """So many worker processes, in those places or on this machine.
+    """As many worker processes as there is work for, in those places or on this machine.
 
     Raises:
         UsageError: they can't be opened like that.
@@ -115,7 +116,8 @@ async def open_processes(
     iteration = make_iteration(pauses)
     if iteration:
         recorder.listen(partial(_count, iteration))
-    crew = Crew(size, MAIN, msgspec.msgpack.encode(settings), settings.policies.keys())
+    kinds = {environments.get(name).requires for name in settings.environments} or {()}
+    crew = Crew(bounds, MAIN, msgspec.msgpack.encode(settings), settings.policies.keys(), kinds=kinds)
     opening = _on_ray(places, crew, recorder, pauses) if places else open_process_workers(crew, recorder, pauses)
     async with opening as workers:
         yield Workplace(workers, iteration, None)
@@ -145,9 +147,8 @@ async def open_platform(
     pauses: Pauses,
     iteration: Iteration | None,
     endpoints: Endpoints | None,
-    share: Share = WHOLE,
 ) -> AsyncIterator[Platform]:
-    """A platform with that share of every limit. Without endpoints it has some of its own.
+    """A platform. Without endpoints it has some of its own.
 
     Raises:
         UnknownName: a cap is of an engine that the run does not have.
@@ -156,16 +157,16 @@ async def open_platform(
     async with AsyncExitStack() as stack:
         pool = None
         if backend:
-            limits, warm = shared_limits(settings.pool, share), share.quota(settings.warm_sandboxes)
-            pool = await stack.enter_async_context(open_pool(backend, limits, warm_each=warm))
+            pool = await stack.enter_async_context(open_pool(backend, settings.pool, warm_each=settings.warm_sandboxes))
         yield Platform(
             policies=policies,
-            environments=EnvironmentPool(quota=share.quota, waits=pool.waits if pool else None),
-            slots=Slots(share.quota(settings.max_running), shared_caps(settings.caps, share)),
+            environments=EnvironmentPool(waits=pool.waits if pool else None),
+            slots=Slots(settings.max_running, settings.caps),
             recorder=recorder,
             pauses=pauses,
             iteration=iteration,
             sandboxes=pool,
+            sandbox_quotas=pool.quotas.by_name if pool else {},
             parks_sandboxes=settings.park_sandboxes,
             endpoints=endpoints or await stack.enter_async_context(open_on_demand(settings.call_rules)),
             snapshots=Path(settings.snapshots) if settings.snapshots else None,
@@ -173,39 +174,18 @@ async def open_platform(
 
 
 @asynccontextmanager
-async def worker_main(settings: bytes, share: Share, recorder: Recording) -> AsyncIterator[Platform]:
+async def worker_main(settings: bytes, recorder: Recording) -> AsyncIterator[Platform]:
     """The platform of a worker process, with its own models and its own sandboxes."""
     told = msgspec.msgpack.decode(settings, type=PlatformSettings)
     _import(told.modules)
     _check_known(told.environments)
     async with AsyncExitStack() as stack:
-        policies = await stack.enter_async_context(
-            open_policies(told.policies, told.started_at, share, exact=told.exact)
-        )
+        policies = await stack.enter_async_context(open_policies(told.policies, told.started_at, exact=told.exact))
         backend = None
         if told.sandbox:
             backend = await stack.enter_async_context(open_backend(told.sandbox, sandbox_backends()))
         await stack.enter_async_context(watch_loop())
-        yield await stack.enter_async_context(
-            open_platform(told, policies, backend, recorder, Pauses(), None, None, share)
-        )
-
-
-def shared_limits(limits: PoolLimits, share: Share) -> PoolLimits:
-    """One worker's part of them."""
-    per_tenant, per_spec = limits.max_per_tenant, limits.max_per_spec
-    return replace(
-        limits,
-        max_live=share.quota(limits.max_live),
-        max_per_tenant=None if per_tenant is None else share.quota(per_tenant),
-        max_per_spec=None if per_spec is None else share.quota(per_spec),
-    )
-
-
-def shared_caps(caps: Caps, share: Share) -> Caps:
-    """One worker's part of them."""
-    kinds = (caps.environments, caps.engines, caps.policies)
-    return Caps(*({name: share.quota(cap) for name, cap in kind.items()} for kind in kinds))
+        yield await stack.enter_async_context(open_platform(told, policies, backend, recorder, Pauses(), None, None))
 
 
 def check_caps(caps: Caps, policies: Mapping[PolicyId, ServedPolicy | MessagePolicy]) -> None:

@@ -43,14 +43,17 @@ class Grace:
         """
         errand = _Errand(function)
         try:
-            await errand.wait()
-        except anyio.get_cancelled_exc_class():
-            errand.scope.cancel()
-            with anyio.CancelScope(shield=True):
-                await self._see_end(errand)
-            errand.raise_failure()
-            raise
-        return errand.task.result()
+            try:
+                await errand.wait()
+            except anyio.get_cancelled_exc_class():
+                errand.scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await self._see_end(errand)
+                errand.raise_failure()
+                raise
+            return errand.task.result()
+        finally:
+            del errand  # an error has this frame, and the errand's task the error: a cycle, of all that the code held
 
     async def _see_end(self, errand: "_Errand[T]") -> None:
         while not errand.task.done():
@@ -68,7 +71,7 @@ class _Errand(Generic[T]):
     def __init__(self, function: Callable[[], Awaitable[T]]) -> None:
         self.scope = anyio.CancelScope()
         self._waiter: asyncio.Future[None] | None = None  # of who waits for its end
-        self.task = asyncio.get_running_loop().create_task(self._run(function))
+        self.task = asyncio.get_running_loop().create_task(_obeying(self.scope, function))
         self.task.add_done_callback(self._end)
 
     async def wait(self) -> None:
@@ -82,16 +85,17 @@ class _Errand(Generic[T]):
         if not self.task.cancelled() and (error := self.task.exception()) is not None:
             raise error
 
-    async def _run(self, function: Callable[[], Awaitable[T]]) -> T:
-        with self.scope:
-            return await function()
-        raise asyncio.CancelledError  # its scope was cancelled, and it obeyed
-
     def _end(self, task: "asyncio.Task[T]") -> None:
         if not task.cancelled():
             task.exception()  # it is looked at where somebody still waits for it
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+async def _obeying(scope: anyio.CancelScope, function: Callable[[], Awaitable[T]]) -> T:
+    with scope:
+        return await function()
+    raise asyncio.CancelledError  # its scope was cancelled, and it obeyed
 
 
 def _leave(scope: Any) -> None:

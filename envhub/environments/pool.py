@@ -11,13 +11,15 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import TypeAlias, cast
 
 import anyio
-from anyio import Semaphore
 
 from envhub.contracts.environment import Environment
 from envhub.contracts.ids import EnvironmentId
+from envhub.contracts.quota import Quota
 from envhub.contracts.rollout import EnvironmentRef
 from envhub.contracts.waiting import NOBODY, Holder, Waits, Wish
 from envhub.environments.grace import GivenUp, Grace
+from envhub.environments.places import Places
+from envhub.environments.requirements import check_requirements
 from envhub.environments.tool_environment import ToolEnvironment
 from envhub.errors import Boundary, Fault, boundary
 from envhub.registry import EnvironmentSpec, environments
@@ -35,15 +37,19 @@ class EnvironmentPool:
         close_s: float = 30.0,
         grace_s: float = 5.0,
         waits: Waits | None = None,
-        quota: Callable[[int], int] = lambda cap: cap,
     ) -> None:
-        """`quota` gives this pool's part of a cap that it shares with those of other processes."""
         self._wait_s = wait_s
         self._close_s = close_s
         self._grace = Grace(grace_s)
         self._waits = waits or Waits()
-        self._quota = quota
-        self._free: dict[EnvironmentId, Semaphore] = {}
+        self._places: dict[EnvironmentId, Places] = {}
+        self._equipped: set[EnvironmentId] = set()  # found to have the packages that they require
+        self.rationed = False  # a manager says how much of each max_live is here: none, until it does
+
+    @property
+    def quotas(self) -> dict[str, Quota]:
+        """Of the environments that were asked for and have a max_live."""
+        return {f"max_live of {id}": places.quota for id, places in self._places.items()}
 
     @asynccontextmanager
     async def lease(
@@ -54,17 +60,15 @@ class EnvironmentPool:
 
         Raises:
             UnknownName: no such environment.
-            Fault: environment: it could not be made or closed, no place was free in time, or none ever would be.
+            Fault: environment: it could not be made or closed, no place was free in time, or none ever would be; or
+                this process lacks a package that it requires.
         """
         spec = environments.get(ref.id)
-        most = None if spec.max_live is None else self._quota(spec.max_live)
-        if most == 0:
-            raise Fault(
-                f"environment '{spec.id}' has max_live={spec.max_live}, and those instances are all for other worker "
-                "processes; raise max_live, or run fewer workers",
-                Boundary.ENVIRONMENT,
-            )
-        place = nullcontext() if most is None else self._place(spec, most, waiting, holder)
+        if spec.requires and spec.id not in self._equipped:
+            with boundary(Boundary.ENVIRONMENT):
+                check_requirements(spec)
+            self._equipped.add(spec.id)
+        place = nullcontext() if spec.max_live is None else self._place(spec, spec.max_live, waiting, holder)
         async with place:
             with boundary(Boundary.ENVIRONMENT):
                 environment = spec.factory(**ref.kwargs)
@@ -81,21 +85,27 @@ class EnvironmentPool:
     async def _place(
         self, spec: EnvironmentSpec, max_live: int, waiting: Waiting, holder: Holder
     ) -> AsyncIterator[None]:
-        free = self._free.setdefault(spec.id, Semaphore(max_live))
+        places = self._places_of(spec.id, max_live)
         scope = anyio.CancelScope()
-        wish = Wish(holder, {("environments", spec.id): max_live}, scope.cancel)
+        wish = Wish(holder, {("environments", spec.id): places.quota}, scope.cancel)
         async with AsyncExitStack() as lease:
-            try:
-                free.acquire_nowait()
-                lease.enter_context(self._held(free, wish))
-            except anyio.WouldBlock:
+            if places.take_now():
+                lease.enter_context(self._held(places, wish))
+            else:
                 async with waiting():
-                    await self._acquire(free, spec, wish, scope)
-                    lease.enter_context(self._held(free, wish))
+                    await self._acquire(places, spec, wish, scope)
+                    lease.enter_context(self._held(places, wish))
             yield
 
+    def _places_of(self, id: EnvironmentId, max_live: int) -> Places:
+        if id not in self._places:
+            places = self._places[id] = Places(max_live, self._waits.look)
+            if self.rationed:
+                places.quota.resize(0, final=False)
+        return self._places[id]
+
     @contextmanager
-    def _held(self, free: Semaphore, wish: Wish) -> Iterator[None]:
+    def _held(self, places: Places, wish: Wish) -> Iterator[None]:
         """Notes who holds a place that was acquired, and frees it at the end."""
         self._waits.hold(wish)
         self._waits.look()
@@ -103,15 +113,15 @@ class EnvironmentPool:
             yield
         finally:
             self._waits.give_back(wish)
-            free.release()
+            places.give_back()
 
-    async def _acquire(self, free: Semaphore, spec: EnvironmentSpec, wish: Wish, scope: anyio.CancelScope) -> None:
+    async def _acquire(self, places: Places, spec: EnvironmentSpec, wish: Wish, scope: anyio.CancelScope) -> None:
         """Waits for a place, until the wish is refused or for too long."""
         self._waits.wait(wish)
         try:
             with anyio.fail_after(self._wait_s), scope:
                 self._waits.look()
-                await free.acquire()
+                await places.take()
         except TimeoutError:
             raise Fault(
                 f"environment '{spec.id}' has max_live={spec.max_live} and none became free within {self._wait_s:g} s; "

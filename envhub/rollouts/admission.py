@@ -10,17 +10,18 @@ Slots are granted a few a tick of the loop: ten thousand rollouts that all began
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import count
 
+from envhub.contracts.quota import Quota
 from envhub.errors import UsageError
 from envhub.rollouts import line
 from envhub.rollouts.line import Cap, Line, Waiter
 
 GRANTS_A_TICK = 16
+RUNNING = "max_running"  # name of the quota of all slots
 
 
 class Precedence(IntEnum):
@@ -71,6 +72,10 @@ class Claim:
     member: int = 0
 
 
+class Withdrawn(Exception):
+    """A new rollout that waited for its slot is to be somebody else's."""
+
+
 class Slots:
     """The slots of one worker."""
 
@@ -80,8 +85,11 @@ class Slots:
         self.limit = limit
         self.free = limit  # below 0 once the limit was lowered below what is held
         self._caps = {(kind, name): Cap(cap) for kind, caps in caps.by_kind.items() for name, cap in caps.items()}
+        self.quotas = {RUNNING: self._quota()}
+        self.quotas |= {f"cap of {kind} {name}": self._quota_of(cap) for (kind, name), cap in self._caps.items()}
         self._line = Line()
         self._arrivals = count()
+        self._new: dict[tuple[int, int], Waiter] = {}  # members that wait, by submission and member
         self._granted = 0  # in this tick of the loop
 
     @property
@@ -97,7 +105,11 @@ class Slots:
         return tuple(self._caps[name] for name in names if name in self._caps)
 
     async def acquire(self, claim: Claim, caps: line.Caps, precedence: Precedence) -> None:
-        """Waits for a slot. A slot granted to a waiter that is cancelled meanwhile goes on to the next."""
+        """Waits for a slot. A slot granted to a waiter that is cancelled meanwhile goes on to the next.
+
+        Raises:
+            Withdrawn: it waited when `withdraw` was called.
+        """
         # Who could go has gone: unless this tick has had its share, nobody in line comes before.
         if self.free > 0 and self._granted < GRANTS_A_TICK and not any(cap.full for cap in caps):
             self._take(caps)
@@ -105,15 +117,28 @@ class Slots:
         rank = (precedence, claim.version, -claim.priority)
         waiter = Waiter(rank, claim.environment, (claim.submission, claim.member, next(self._arrivals)), caps)
         self._line.push(waiter)
+        if precedence is Precedence.MEMBER:
+            self._new[claim.submission, claim.member] = waiter
         waits = True
         try:
             await waiter.granted.wait()
             waits = False
         finally:
-            if waits and waiter.granted.is_set():
+            if precedence is Precedence.MEMBER:
+                self._new.pop((claim.submission, claim.member), None)
+            if waits and waiter.granted.is_set() and not waiter.gone:
                 self.release(caps)
-            elif waits:
+            elif waits and not waiter.gone:
                 self._line.discard(waiter)
+        if waiter.gone:
+            raise Withdrawn
+
+    def withdraw(self, claim: Claim) -> None:
+        """Takes a new member out of the line; nothing, where it is not in it."""
+        waiter = self._new.pop((claim.submission, claim.member), None)
+        if waiter is not None and not waiter.granted.is_set():
+            self._line.discard(waiter)
+            waiter.granted.set()
 
     def release(self, caps: line.Caps) -> None:
         """Hands the slot to the first in line, or frees it."""
@@ -125,9 +150,30 @@ class Slots:
 
     def resize(self, limit: int) -> None:
         """Another limit from now on; who holds a slot keeps it."""
-        self.free += limit - self.limit
-        self.limit = limit
-        self._grant()
+        self.quotas[RUNNING].resize(limit)
+
+    def _quota(self) -> Quota:
+        def changed() -> None:
+            self.free += quota.limit - self.limit
+            self.limit = quota.limit
+            self._grant()
+
+        quota = Quota(
+            self.limit,
+            held=lambda: self.limit - self.free,
+            waiting=lambda: 0 if self.free > 0 else len(self._line),  # else they wait for a cap
+            changed=changed,
+        )
+        return quota
+
+    def _quota_of(self, cap: Cap) -> Quota:
+        def changed() -> None:
+            cap.limit = quota.limit
+            self._line.freed((cap,))
+            self._grant()
+
+        quota = Quota(cap.limit, held=lambda: cap.used, waiting=lambda: cap.waiting if cap.full else 0, changed=changed)
+        return quota
 
     def _grant(self) -> None:
         while self.free > 0 and self._granted < GRANTS_A_TICK and (waiter := self._line.next()):
@@ -158,32 +204,17 @@ class Slot:
         self._lendings = 0
         self._over = False  # nobody may take it any more
 
-    @asynccontextmanager
-    async def hold(self, precedence: Precedence) -> AsyncIterator[None]:
+    def hold(self, precedence: Precedence) -> "_Holding":
         """Acts within; the slot is given back at the end, also where it is lent at that moment."""
-        await self._take(precedence)
-        try:
-            yield
-        finally:
-            self._over = True
-            self._give()
+        return _Holding(self, precedence)
 
-    @asynccontextmanager
-    async def lend(self) -> AsyncIterator[None]:
+    def lend(self) -> "_Lending":
         """Waits for others within: the slot is theirs, until this rollout acts again."""
-        self._lendings += 1
-        self._give()
-        try:
-            yield
-        finally:
-            self._lendings -= 1
+        return _Lending(self, comes_back=False)
 
-    @asynccontextmanager
-    async def away(self) -> AsyncIterator[None]:
+    def away(self) -> "_Lending":
         """Lends the slot within, and has it back at the end."""
-        async with self.lend():
-            yield
-        await self.take_back()
+        return _Lending(self, comes_back=True)
 
     async def take_back(self) -> None:
         """To be called before every action: waits for the slot where it was lent, unless a tool still lends it."""
@@ -202,3 +233,37 @@ class Slot:
         if self.held:
             self.held = False
             self._slots.release(self._caps)
+
+
+class _Holding:
+    """A generator for it would take three times as long and as much memory, of every live rollout."""
+
+    __slots__ = ("_precedence", "_slot")
+
+    def __init__(self, slot: Slot, precedence: Precedence) -> None:
+        self._slot = slot
+        self._precedence = precedence
+
+    async def __aenter__(self) -> None:
+        await self._slot._take(self._precedence)
+
+    async def __aexit__(self, *error: object) -> None:
+        self._slot._over = True
+        self._slot._give()
+
+
+class _Lending:
+    __slots__ = ("_comes_back", "_slot")
+
+    def __init__(self, slot: Slot, *, comes_back: bool) -> None:
+        self._slot = slot
+        self._comes_back = comes_back
+
+    async def __aenter__(self) -> None:
+        self._slot._lendings += 1
+        self._slot._give()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._slot._lendings -= 1
+        if self._comes_back and kind is None:
+            await self._slot.take_back()

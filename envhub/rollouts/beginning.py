@@ -4,7 +4,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 import msgspec
 
@@ -45,11 +45,14 @@ async def new_run(store: TraceStore, name: str, seed: int, job: Job | None, cond
     return Leftover(run_id, started.at, seed, recorded, opening=[started])
 
 
-async def earlier_run(store: TraceStore, run_id: RunId, conditions: Conditions, *, isolates: bool) -> Leftover:
-    """What is left to do of a run whose process is gone.
+async def earlier_run(
+    store: TraceStore, run_id: RunId, told: Job | None, conditions: Conditions, *, isolates: bool
+) -> Leftover:
+    """What is left to do of a run whose process is gone; `told`: the job that it shall have, None: the one it has.
 
     Raises:
-        UsageError: no such run, or it began under other conditions, or its job can't run here any more.
+        UsageError: no such run, or it began under other conditions or with another job, or its job can't run here any
+            more.
     """
     rest = await leftover(store, run_id)
     began = msgspec.convert(rest.settings, Conditions)
@@ -58,20 +61,34 @@ async def earlier_run(store: TraceStore, run_id: RunId, conditions: Conditions, 
         raise UsageError(f"run '{run_id}' samples from another model; go on with it by {options}")
     for policy, model in began.policies.items():
         if conditions.policies.get(policy) != model:
-            told = f"{policy}={':'.join(filter(None, (model['engine'], model['weights'])))}"
+            needed = f"{policy}={':'.join(filter(None, (model['engine'], model['weights'])))}"
             raise UsageError(
-                f"policy '{policy}' of run '{run_id}' samples from another model; go on with --policy {told}"
+                f"policy '{policy}' of run '{run_id}' samples from another model; go on with --policy {needed}"
             )
     if began.feed and not conditions.feed:
         raise UsageError(
             f"the groups of run '{run_id}' are for trainers; go on with --feed HOST:PORT or --trainer COMMAND"
         )
     job = recorded_job(rest)
+    if told is not None:
+        _check_same(run_id, job, told)
     if job is not None:
         await job.check((TRAINED, *map(PolicyId, conditions.policies)))
         if not isolates and job.without_sandbox() != job:
             raise UsageError(f"the rest of run '{run_id}' needs a sandbox and {NO_ISOLATION}")
     return rest
+
+
+def _check_same(run_id: RunId, job: Job | None, told: Job) -> None:
+    if job is None:
+        raise UsageError(f"run '{run_id}' was begun without environments; leave them out, or give another run id")
+    for one in fields(Job):
+        had, has = getattr(job, one.name), getattr(told, one.name)
+        if had != has:
+            raise UsageError(
+                f"run '{run_id}' began with {one.name} {had!r}, and now it is {has!r}; "
+                "a run keeps its job: put that back, or give another run id"
+            )
 
 
 def recorded_job(rest: Leftover) -> Job | None:

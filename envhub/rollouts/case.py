@@ -7,9 +7,8 @@ from typing import TypeAlias
 from envhub.contracts.ids import PolicyId
 from envhub.contracts.judge import GroupJudge, Judge, RewardFunction, policies_of
 from envhub.contracts.messages import JsonValue
-from envhub.contracts.outcome import Outcome
 from envhub.contracts.rollout import GroupRequest, RolloutRequest
-from envhub.contracts.score import JudgeInput
+from envhub.contracts.score import JudgeInput, Judgement
 from envhub.errors import UsageError
 from envhub.registry import environments, group_judges
 
@@ -49,7 +48,7 @@ def task_of(request: GroupRequest) -> tuple[str, ...]:
     return request.group_judge, rollout.environment.id, rollout.task.id
 
 
-def keep(kept: Kept, request: GroupRequest, judging: Outcome) -> None:
+def keep(kept: Kept, request: GroupRequest, judgement: Judgement) -> None:
     """Adds what the judge of a group of that request kept; a value that is there already stays."""
-    if judging.judgement and judging.judgement.kept:
-        kept[task_of(request)] = {**judging.judgement.kept, **kept.get(task_of(request), {})}
+    if judgement.kept:
+        kept[task_of(request)] = {**judgement.kept, **kept.get(task_of(request), {})}

@@ -58,16 +58,9 @@ class EpisodeClock:
             self._begun = False
             self._look()
 
-    @contextmanager
-    def stopped(self) -> Iterator[None]:
+    def stopped(self) -> "_Stop":
         """Time within does not count, however many wait at once."""
-        self._stops += 1
-        self._look()
-        try:
-            yield
-        finally:
-            self._stops -= 1
-            self._look()
+        return _Stop(self)
 
     @contextmanager
     def child(self) -> Iterator[None]:
@@ -94,6 +87,23 @@ class EpisodeClock:
         if self.above is not None:
             self.above._moving += 1 if moves else -1
             self.above._look()
+
+
+class _Stop:
+    """One reason to stand still. A pause stops every clock at once, and a generator takes longer."""
+
+    __slots__ = ("_clock",)
+
+    def __init__(self, clock: EpisodeClock) -> None:
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._clock._stops += 1
+        self._clock._look()
+
+    def __exit__(self, *error: object) -> None:
+        self._clock._stops -= 1
+        self._clock._look()
 
 
 def _now() -> float:

@@ -112,7 +112,7 @@ class RolloutContext:
             outcomes[child.rollout_id] = await self._outcome_of(child, earlier, files)
             alive -= 1
             self._live.tree.live -= 1
-            self._live.heartbeat()
+            self._live.sandboxes.heartbeat()
 
         try:
             children = [self._child(request) for request in requests]
@@ -132,7 +132,7 @@ class RolloutContext:
 
     def fork(self, spec: SandboxSpec | None = None) -> AbstractAsyncContextManager[Sandbox]:
         self._check_open()
-        return self._live.fork(spec)
+        return self._live.sandboxes.fork(spec)
 
     @asynccontextmanager
     async def endpoint(self) -> AsyncIterator[Endpoint]:

@@ -20,12 +20,13 @@ from envhub.registry import agents, environments, judges
 from envhub.rollouts.admission import Claim, Precedence, Slot
 from envhub.rollouts.clock import EpisodeClock
 from envhub.rollouts.context import RolloutContext
-from envhub.rollouts.judging import judged
+from envhub.rollouts.judging import judged, with_turn_rewards
 from envhub.rollouts.live import Ending, LiveRollout, Tree
 from envhub.rollouts.platform import Platform
 from envhub.rollouts.purse import Purse
 from envhub.rollouts.recorded_environment import RecordedEnvironment
 from envhub.rollouts.replay import Records
+from envhub.rollouts.rollout_sandboxes import RolloutSandboxes
 
 Play: TypeAlias = Callable[[LiveRollout], Awaitable[Ending]]
 
@@ -48,7 +49,8 @@ async def run_member(
             limits = start.request.limits
             clock = EpisodeClock(limits.deadline_s)
             purse = Purse(limits, most_critical=environments.get(start.request.environment.id).max_critical_steps)
-            live = LiveRollout(start, platform, tree, (), tries_again, slot, clock, purse)
+            sandboxes = RolloutSandboxes(platform.sandboxes)
+            live = LiveRollout(start, platform, tree, (), tries_again, slot, clock, purse, sandboxes)
             return await recorded(live, earlier, _played)
 
 
@@ -56,15 +58,16 @@ async def run_child(
     start: RolloutStarted, parent: LiveRollout, purse: Purse, earlier: Records | None, files: Snapshot | None
 ) -> Outcome:
     """Runs a rollout that another one started and waits for, on that one's purse or its judge's."""
-    slot = Slot(parent.platform.slots, claim(parent.slot.claim, start.request, parent.platform))
+    platform, above = parent.platform, parent.clock
+    slot = Slot(platform.slots, claim(parent.slot.claim, start.request, platform))
     ancestors = (*parent.ancestors, parent.id)
-    above = parent.clock
-    with above.child(), ended_unless_resumed(earlier, parent.platform):
+    with above.child(), ended_unless_resumed(earlier, platform):
         async with slot.hold(Precedence.CHILD):
             limits = start.request.limits
             clock = EpisodeClock(min(limits.deadline_s, above.left), above)
             own = Purse(limits, purse)
-            child = LiveRollout(start, parent.platform, parent.tree, ancestors, no_more, slot, clock, own, files)
+            sandboxes = RolloutSandboxes(platform.sandboxes, files)
+            child = LiveRollout(start, platform, parent.tree, ancestors, no_more, slot, clock, own, sandboxes)
             return await recorded(child, earlier, _played)
 
 
@@ -127,9 +130,9 @@ async def _played(live: LiveRollout) -> Ending:
     request = live.start.request
     with boundary(Boundary.OPERATOR):
         lease = live.platform.environments.lease(request.environment, waiting=live.slot.lend, holder=live.holder)
-        async with live, lease as environment:
+        async with live.sandboxes, lease as environment:
             truncated_by = await _acted(live, environment)
-            await live.end_processes()
+            await live.sandboxes.end_processes()
             input = live.judge_input(truncated_by)
             live.record_episode(input)
             live.clock = EpisodeClock(request.limits.deadline_s, live.clock.above)
@@ -140,6 +143,8 @@ async def _played(live: LiveRollout) -> Ending:
                 score = await judged(judge, input, ctx, live.clock, grace)
             finally:
                 await ctx.close()
+            if score.turn_rewards or live.turn_rewards:
+                score = with_turn_rewards(score, live.turn_rewards, {turn.index for turn in live.turns})
             live.check_replayed()
     return Ending(truncated_by, score)
 

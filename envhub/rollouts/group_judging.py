@@ -25,6 +25,7 @@ from envhub.rollouts.platform import Platform
 from envhub.rollouts.purse import Purse
 from envhub.rollouts.recorder import check_recordable
 from envhub.rollouts.replay import Records
+from envhub.rollouts.rollout_sandboxes import RolloutSandboxes
 
 
 class GroupJudgeContext(RolloutContext):
@@ -62,7 +63,8 @@ async def run_judging(
     with ended_unless_resumed(earlier, platform):
         async with slot.hold(Precedence.CHILD):
             clock, purse = EpisodeClock(limits.deadline_s), Purse(limits)
-            live = LiveRollout(start, platform, tree, (), tries_again, slot, clock, purse)
+            sandboxes = RolloutSandboxes(platform.sandboxes)
+            live = LiveRollout(start, platform, tree, (), tries_again, slot, clock, purse, sandboxes)
             return await recorded(live, earlier, partial(_judged, case))
 
 
@@ -72,7 +74,7 @@ async def _judged(case: Case, live: LiveRollout) -> Ending:
         assert judge is not None  # or there would be no case
         ctx = GroupJudgeContext(live, case.kept)
         grace = Grace(live.platform.grace_s, live)
-        async with live:
+        async with live.sandboxes:
             try:
                 scores = await judged_group(judge, case.episodes, ctx, live.clock, grace)
             finally:

@@ -6,8 +6,8 @@ from envhub.contracts.ids import PolicyId
 from envhub.contracts.policy import Action, Policy, PolicyInput
 from envhub.contracts.turn import Turn
 from envhub.errors import UsageError
+from envhub.tokens.gate import Gate
 from envhub.tokens.ledger import Ledger
-from envhub.tokens.policy import Gate
 
 
 class InexactPolicy:

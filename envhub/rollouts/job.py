@@ -13,6 +13,7 @@ from envhub.contracts.rollout import EnvironmentRef, FilterRef, GroupRequest, Li
 from envhub.contracts.task import Task
 from envhub.contracts.turn import Sampling
 from envhub.environments.check import preflight
+from envhub.environments.requirements import equipped
 from envhub.errors import UsageError
 from envhub.registry import EnvironmentSpec, agents, contexts, environments, group_judges, judges
 from envhub.rollouts import filters
@@ -92,6 +93,9 @@ class Job:
         judge = judges.get(self.judge) if self.judge else None
         for spec in [environments.get(name) for name in self.environments]:
             judged = _judged_by(judge, spec) if judge else spec
+            if not equipped(spec):  # no instance can be made here, but where its workers are
+                spec.load_tasks()
+                continue
             await preflight(judged)
             await _check_parts(judged, agent, group_judge or spec.group_judge, policies)
 

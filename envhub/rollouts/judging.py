@@ -1,6 +1,7 @@
 """Judging: scores from whatever judges a rollout or a group, or a Fault("judge"); never a made-up number."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -42,6 +43,27 @@ async def judged_group(
     return await _within(clock, partial(grace.run, partial(_ask_for_group, judge, inputs, ctx)))
 
 
+def with_turn_rewards(score: Score, by_steps: Mapping[int, float], turns: Collection[int]) -> Score:
+    """The score with what single turns earned: by its judge or, where that says nothing of them, by the steps. What
+    the last turn alone earned needs no saying: it is what is earned at the end.
+
+    Raises:
+        JudgeFault: the judge says it of something that is no turn of the rollout.
+    """
+    unknown = sorted(score.turn_rewards.keys() - turns)
+    if unknown:
+        rule = f"they are {_some(sorted(turns))}; JudgeInput.turns has that of each step"
+        raise JudgeFault(f"the judge gave a reward to turn {unknown[0]}, and the rollout has no such turn: {rule}")
+    earned = {turn: reward for turn, reward in by_steps.items() if turn in turns}
+    if score.turn_rewards or not earned or earned.keys() == {max(turns)}:
+        return score
+    return replace(score, turn_rewards=earned)
+
+
+def _some(turns: Sequence[int]) -> str:
+    return ", ".join(map(str, turns[:8])) + (", ..." if len(turns) > 8 else "") if turns else "none"
+
+
 async def _within(clock: EpisodeClock, ask: Callable[[], Awaitable[T]]) -> T:
     try:
         with clock.running():
@@ -72,4 +94,10 @@ async def _ask_for_group(judge: GroupJudge, inputs: Sequence[JudgeInput], ctx: G
         scores = tuple(await judge.score_group(inputs, ctx))
         if len(scores) != len(inputs) or not all(isinstance(score, Score) for score in scores):
             raise JudgeFault(f"the group's judge gave {scores!r} for {len(inputs)} members; it must give a Score each")
-        return scores
+        return tuple(map(_with_own_turn_rewards, scores, inputs))
+
+
+def _with_own_turn_rewards(score: Score, input: JudgeInput) -> Score:
+    """A group's judge that says nothing of turns leaves the members' own rewards."""
+    own = {} if input.score is None else input.score.turn_rewards
+    return with_turn_rewards(score, own, {*input.turns, *own})

@@ -29,11 +29,12 @@ class Cap:
 
     limit: int
     used: int = 0
+    waiting: int = 0
     held_up: list[tuple[Key, "Queue"]] = field(default_factory=list)  # a heap; they need it and found it full
 
     @property
     def full(self) -> bool:
-        return self.used == self.limit
+        return self.used >= self.limit
 
 
 Caps: TypeAlias = tuple[Cap, ...]
@@ -108,7 +109,7 @@ class Line:
     def push(self, waiter: Waiter) -> None:
         queue = self._queues.get((waiter.rank, waiter.environment, waiter.caps)) or self._open(waiter)
         heapq.heappush(queue.waiters, waiter)
-        self._waiting += 1
+        self._count(waiter, 1)
         first = queue.first()
         assert first is not None
         if queue.key is None or first < queue.key:
@@ -117,7 +118,7 @@ class Line:
     def discard(self, waiter: Waiter) -> None:
         """Takes out one that does not wait any more."""
         self._queues[waiter.rank, waiter.environment, waiter.caps].forget(waiter)
-        self._waiting -= 1
+        self._count(waiter, -1)
 
     def freed(self, caps: Caps) -> None:
         """To be called when those caps have room again."""
@@ -151,7 +152,7 @@ class Line:
 
     def _take(self, queue: Queue) -> Waiter:
         waiter = heapq.heappop(queue.waiters)
-        self._waiting -= 1
+        self._count(waiter, -1)
         queue.turn.at = next(self._turn_numbers)
         first = queue.first()
         if first is None:
@@ -159,6 +160,11 @@ class Line:
         else:
             self._enter(queue, first)
         return waiter
+
+    def _count(self, waiter: Waiter, more: int) -> None:
+        self._waiting += more
+        for cap in waiter.caps:
+            cap.waiting += more
 
     def _enter(self, queue: Queue, key: Key) -> None:
         queue.key = key

@@ -2,13 +2,10 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from operator import attrgetter
-from types import TracebackType
-
-import anyio
 
 from envhub.contracts.events import (
     CallRecorded,
@@ -27,15 +24,13 @@ from envhub.contracts.messages import Message
 from envhub.contracts.outcome import Failure, Outcome, Status
 from envhub.contracts.raw_call import RawCall
 from envhub.contracts.sandbox import Sandbox, SandboxSpec, Snapshot
-from envhub.contracts.sandbox_pool import SandboxLease
 from envhub.contracts.score import JudgeInput, Judgement, Score, last_response
 from envhub.contracts.step import Step
 from envhub.contracts.trajectory import Trajectory
 from envhub.contracts.turn import Turn
 from envhub.contracts.usage import Usage
 from envhub.contracts.waiting import Holder
-from envhub.environments.forks import chosen
-from envhub.errors import Boundary, Fault, SandboxFault, UsageError, boundary
+from envhub.errors import Boundary, Fault
 from envhub.rollouts.admission import Slot
 from envhub.rollouts.clock import EpisodeClock
 from envhub.rollouts.pause import Gate
@@ -43,6 +38,7 @@ from envhub.rollouts.platform import Platform
 from envhub.rollouts.purse import Purse
 from envhub.rollouts.replay import EarlierChild, Records, Replay
 from envhub.rollouts.rollout_files import RolloutFiles
+from envhub.rollouts.rollout_sandboxes import RolloutSandboxes
 from envhub.rollouts.versions import FIRST
 from envhub.tokens.ledger import Ledger
 from envhub.tokens.rows import rows_of
@@ -79,7 +75,7 @@ class LiveRollout:
     slot: Slot
     clock: EpisodeClock  # of the episode, then of its judge
     purse: Purse
-    inherited: Snapshot | None = None  # of its parent's files: what its sandboxes start from
+    sandboxes: RolloutSandboxes
     gate: Gate = field(init=False)  # there while it runs
     outcome: Outcome | None = None  # once it has ended
     episode: JudgeInput | None = None  # once its agent has acted, if the judge of its group will ask for it
@@ -96,13 +92,12 @@ class LiveRollout:
     tool_calls: int = 0
     policy_tokens: int = 0
     episode_return: float = 0.0
+    step_turns: list[int] = field(default_factory=list)  # of each step, the turn that sampled its action; -1: none did
+    turn_rewards: dict[int, float] = field(default_factory=dict)  # what its steps gave, where they gave any
     last_info: Mapping[str, object] = field(default_factory=dict)
-    _sandboxes: dict[SandboxSpec, SandboxLease] = field(default_factory=dict)
     _ordinal: int = 0  # of the next child
     _started: int = 0  # children
     _holds: int = 0  # calls that a pause holds
-    _leases: AsyncExitStack | None = None  # of sandboxes; most rollouts have none
-    _leasing: anyio.Lock | None = None
     _awaited: int = 0  # batches of children that it waits for
 
     @property
@@ -155,7 +150,7 @@ class LiveRollout:
             self.platform.iteration.sampled(len(turn.output_ids))
         if self.replay is None or not self.replay.has(turn):
             self.platform.recorder.emit(TurnRecorded(self.start.run_id, time.time(), self.id, turn))
-        self.heartbeat()
+        self.sandboxes.heartbeat()
 
     def record_step(self, step: Step, info: Mapping[str, object]) -> None:
         self.take_step(step, info)
@@ -165,6 +160,9 @@ class LiveRollout:
         """Notes a step that is recorded."""
         self.messages += [step.action, *step.observation]
         self.episode_return += step.reward
+        self.step_turns.append(step.turn)
+        if step.reward:
+            self.turn_rewards[step.turn] = self.turn_rewards.get(step.turn, 0.0) + step.reward
         self.last_info = info
         self.steps += 1
         self.tool_calls += len(step.action.tool_calls)
@@ -186,20 +184,15 @@ class LiveRollout:
             self.platform.recorder.emit(RolloutPaused(self.start.run_id, time.time(), self.id))
         try:
             with self.clock.stopped():
-                async with self.slot.away(), self._parked() if self.platform.parks_sandboxes else nullcontext():
+                async with (
+                    self.slot.away(),
+                    self.sandboxes.parked() if self.platform.parks_sandboxes else nullcontext(),
+                ):
                     yield
         finally:
             self._holds -= 1
             if not self._holds:
                 self.platform.recorder.emit(RolloutContinued(self.start.run_id, time.time(), self.id))
-
-    @asynccontextmanager
-    async def _parked(self) -> AsyncIterator[None]:
-        """Its sandboxes are given up but for their files."""
-        async with AsyncExitStack() as parked:
-            for lease in list(self._sandboxes.values()):
-                await parked.enter_async_context(lease.park())
-            yield
 
     def judge_input(self, truncated_by: str) -> JudgeInput:
         """What its judge is given, as of now."""
@@ -213,6 +206,7 @@ class LiveRollout:
             given=self.given,
             iteration=self.platform.versions.get(request.policy_id, FIRST),
             usage=self._usage(),
+            turns=tuple(self.step_turns),
         )
 
     def record_episode(self, episode: JudgeInput) -> None:
@@ -255,67 +249,27 @@ class LiveRollout:
         """Who asks the pools for a place."""
         return Holder(self.id, self.ancestors, self.start.request.environment.id, self.slot.claim.priority)
 
-    def heartbeat(self) -> None:
-        """Keeps its sandboxes, which it may not use for long while it waits for models or children.
-
-        Raises:
-            SandboxFault: one is lost.
-        """
-        for lease in self._sandboxes.values():
-            lease.heartbeat()
-
     async def sandbox(self, spec: SandboxSpec, files: Snapshot | None = None) -> Sandbox:
-        """The sandbox of that spec, leased at the first call and returned when the rollout ends."""
-        if self.platform.sandboxes is None:
-            raise SandboxFault(
-                "no sandbox back end is in use; see `envhub doctor`, or name one with --sandbox", retryable=False
-            )
-        self._leasing = self._leasing or anyio.Lock()
-        async with self._leasing:
-            if spec in self._sandboxes and files is not None:
-                raise UsageError(
-                    "this rollout has its sandbox of that spec already, so it can't start from other files; "
-                    "ctx.sandbox(spec, files=...) must be the first call for a spec, or use sandbox.restore(files)"
-                )
-            if spec not in self._sandboxes:
-                lease = self.platform.sandboxes.lease(spec, self.holder, files=files or self.inherited)
-                # Who has a sandbox may be waiting for a slot: waiting for a sandbox must not keep one.
-                with self.clock.stopped():
-                    async with self.slot.lend():
-                        self._leases = self._leases or AsyncExitStack()
-                        self._sandboxes[spec] = await self._leases.enter_async_context(lease)
-        return self._sandboxes[spec].sandbox
+        """As RolloutSandboxes.get."""
+        return await self.sandboxes.get(spec, files, self.holder, self._waiting)
+
+    @asynccontextmanager
+    async def _waiting(self) -> AsyncIterator[None]:
+        """It waits for a sandbox. Who has one may be waiting for a slot: so it must not keep one."""
+        with self.clock.stopped():
+            async with self.slot.lend():
+                yield
 
     async def save_files(self, files: RolloutFiles) -> None:
         """Saves those that the step which is recorded next left in its sandboxes."""
         with self.clock.stopped():
-            await files.save(self.steps, self._sandboxes)
+            await files.save(self.steps, self.sandboxes.leases)
 
     async def restore_files(self) -> None:
         """Brings back those that the last recorded step left, where it goes on and resumes from them."""
         if self.files is not None and self.replay is not None:
             with self.clock.stopped():
                 await self.files.restore(self.replay.steps, self.sandbox)
-
-    async def __aenter__(self) -> None:
-        """Its sandboxes are returned at the end of the block."""
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        return await self._leases.__aexit__(kind, error, traceback) if self._leases else None
-
-    @asynccontextmanager
-    async def fork(self, spec: SandboxSpec | None) -> AsyncIterator[Sandbox]:
-        """A sandbox with the files of this rollout's sandbox of that spec, or of its only one."""
-        async with self._sandboxes[chosen(spec, self._sandboxes)].fork() as sandbox:
-            yield sandbox
-
-    async def end_processes(self) -> None:
-        """Ends what the agent left running in its sandboxes: the judge works there next, on files alone."""
-        for lease in self._sandboxes.values():
-            with boundary(Boundary.SANDBOX):
-                await lease.sandbox.end_processes()
 
     def end(self, status: Status, ending: Ending = Ending(), *, failure: Failure | None = None) -> Outcome:
         """The outcome, also put into the trace."""

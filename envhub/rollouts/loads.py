@@ -20,6 +20,9 @@ class Loads(Generic[Who]):
         self._load[who] = self._least = 0
         self._with[0][who] = None
 
+    def __contains__(self, who: Who) -> bool:
+        return who in self._load
+
     def remove(self, who: Who) -> None:
         """Nothing, where it was not added."""
         if who in self._load:

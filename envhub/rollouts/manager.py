@@ -18,39 +18,26 @@ from envhub.contracts.events import (
     GroupClosed,
     GroupDropped,
     GroupSubmitted,
-    RolloutStarted,
     VersionAnnounced,
 )
-from envhub.contracts.ids import (
-    NO_MEMBER,
-    GroupId,
-    PolicyId,
-    PolicyVersion,
-    RunId,
-    derive_seed,
-    group_id,
-    judging_rollout_id,
-    member_rollout_id,
-)
-from envhub.contracts.outcome import Failure, Outcome
+from envhub.contracts.ids import GroupId, PolicyId, PolicyVersion, RunId, group_id
 from envhub.contracts.pause import PauseMode, Scope
 from envhub.contracts.rollout import GroupRequest
 from envhub.errors import UnknownName, UsageError
 from envhub.registry import agents, context_strategy, environments, group_judges, judges
 from envhub.rollouts import filters
-from envhub.rollouts.case import Case, Kept, check_policies, judge_of, keep, task_of
-from envhub.rollouts.deliveries import Outlet
+from envhub.rollouts.case import Kept, check_policies
 from envhub.rollouts.frontier import Frontier
 from envhub.rollouts.group import RolloutGroup
+from envhub.rollouts.outlet import Outlet
 from envhub.rollouts.recorder import Recorder, check_recordable
 from envhub.rollouts.room import Room
+from envhub.rollouts.stored_group import StoredGroup
 from envhub.rollouts.submissions import Keys, Submissions
+from envhub.rollouts.tries import Tries
 from envhub.rollouts.updates import Updates, open_updates
 from envhub.rollouts.versions import Versions
 from envhub.rollouts.workers import Workers
-
-BACKOFF_S = 0.5  # before the second try; doubled for each one after
-LONGEST_BACKOFF_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +66,8 @@ class RolloutManager:
         max_groups: int,
     ) -> None:
         self._run_id = origin.run_id
-        self._seed = origin.seed
         self._submitted = origin.submitted
-        self._kept = origin.kept
+        self._tries = Tries(origin.run_id, origin.seed, origin.kept, workers, versions)
         self._versions = versions
         self._workers = workers
         self._recorder = recorder
@@ -144,28 +130,32 @@ class RolloutManager:
         self._versions.take(group.request)
         self._run(group)
 
-    async def hand_on(self, group: ClosedGroup, *, deliveries: int = 0, failed: int = 0) -> str:
-        """Hands a closed group to the outlet. One that was never delivered is dropped where it is too short or a filter
-        refuses it; returns why, "" where it was handed on."""
-        recorder = self._recorder
-        refused = "" if deliveries else await self._refusal(group)
-        if refused:
-            recorder.emit(GroupDropped(self._run_id, time.time(), group.group_id, refused))
-        await recorder.flush()
-        if refused:
-            self._versions.drop(group)
-        else:
-            await self._outlet.put(group, deliveries=deliveries, failed=failed)
+    async def hand_on(self, group: ClosedGroup) -> str:
+        """Hands a closed group to the outlet, or drops it where it is too short or a filter refuses it; returns why, ""
+        where it was handed on."""
+        refused = await self._refused(group)
+        await self._recorder.flush()
+        if not refused:
+            await self._outlet.put(group)
         return refused
 
+    async def hand_on_stored(self, group: StoredGroup) -> None:
+        """As hand_on, of a group that an earlier process closed. One that was delivered before is not looked at."""
+        if group.deliveries or not await self._refused(await group.read()):
+            await self._outlet.put_stored(group)
+
     async def finish(self) -> None:
+        """As settle; consumers learn that no group comes any more."""
+        await self.settle()
+        self._outlet.close()
+
+    async def settle(self) -> None:
         """Waits until every group has ended and was handed on. No more is taken from now on."""
         self.draining = True
         for scope in self._waiting:
             scope.cancel()
         for group in list(self._groups.values()):
             await group.handed_on.wait()
-        self._outlet.close()
 
     async def cancel(self, group_id: GroupId) -> None:
         """Ends a group now: what runs is cancelled, none of it is handed on."""
@@ -248,8 +238,14 @@ class RolloutManager:
         if rollout.policy_id not in policies:
             raise UnknownName.of("policy", rollout.policy_id, policies)
 
-    async def _refusal(self, group: ClosedGroup) -> str:
-        return "short" if len(group.members) < group.request.min_k else await filters.refusal(group)
+    async def _refused(self, group: ClosedGroup) -> str:
+        """Why a closed group was dropped just now; "" where it was not."""
+        short = len(group.members) < group.request.min_k
+        reason = "short" if short else await filters.refusal(group)
+        if reason:
+            self._recorder.emit(GroupDropped(self._run_id, time.time(), group.group_id, reason))
+            self._versions.drop(group)
+        return reason
 
     def _running(self, id: GroupId) -> RolloutGroup:
         group = self._groups.get(id)
@@ -266,8 +262,8 @@ class RolloutManager:
             with group.members:
                 async with anyio.create_task_group() as members:
                     for member in group.open_members():
-                        members.start_soon(self._run_member, group, member)
-            await self._judge(group)
+                        members.start_soon(self._tries.run, group, member)
+            await self._tries.judge(group)
         group.ended.set()
         if group.scope.cancel_called:  # also where all its members had ended in that very moment
             self._recorder.emit(GroupCancelled(self._run_id, time.time(), group.id))
@@ -277,62 +273,6 @@ class RolloutManager:
         del self._groups[group.id]
         group.handed_on.set()
         self._room.release()
-
-    async def _judge(self, group: RolloutGroup) -> None:
-        """Has the group's judge, if it has one, score its members as a whole."""
-        if not group.to_judge():
-            return
-        outcome = await self._tries(group, NO_MEMBER)
-        group.end_judging(outcome)
-        keep(self._kept, group.request, outcome)
-
-    async def _run_member(self, group: RolloutGroup, member: int) -> None:
-        group.end_member(member, await self._tries(group, member))
-
-    async def _tries(self, group: RolloutGroup, member: int) -> Outcome:
-        """How the last try of a member, or of the group's judging, ended."""
-        again = True
-
-        def tries_again(failure: Failure) -> bool:
-            nonlocal again
-            again = group.tries_again(member, failure)
-            return again
-
-        while True:
-            earlier = group.earlier.pop(member, None)
-            start = earlier.start if earlier else self._next_start(group, member)
-            case = self._case(group, start) if start.judges else None
-            outcome = await self._workers.run(start, tries_again, earlier, group.standing(member), case)
-            if outcome.failure is None or not again:
-                return outcome
-            await anyio.sleep(min(BACKOFF_S * 2 ** max(0, group.failures[member] - 1), LONGEST_BACKOFF_S))
-
-    def _next_start(self, group: RolloutGroup, member: int) -> RolloutStarted:
-        attempt = group.attempts[member]
-        group.attempts[member] += 1
-        judging = member == NO_MEMBER
-        id = judging_rollout_id(group.id, attempt) if judging else member_rollout_id(group.id, member, attempt)
-        request = group.request.rollout
-        seed = (self._seed, group.number) if group.request.seed is None else (group.request.seed,)
-        return RolloutStarted(
-            run_id=self._run_id,
-            at=time.time(),
-            rollout_id=id,
-            group_id=group.id,
-            member=member,
-            attempt=attempt,
-            parent=None,
-            root=id,
-            request=request,
-            seed=derive_seed(*seed, member, attempt),
-            environment_seed=derive_seed(*seed) if request.task.seed is None else request.task.seed,
-            group_judged=not judging and judge_of(group.request.group_judge, request) is not None,
-            judges=group.to_judge() if judging else (),
-        )
-
-    def _case(self, group: RolloutGroup, start: RolloutStarted) -> Case:
-        version = self._versions.newest(start.request.policy_id)
-        return group.case(start.judges, version, self._kept.get(task_of(group.request), {}))
 
     async def _close(self, group: RolloutGroup) -> None:
         """Closes a group and hands on what there is of it."""

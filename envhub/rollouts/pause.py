@@ -6,7 +6,7 @@ whoever is let go goes before rollouts that have not started.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -113,6 +113,9 @@ class Gate:
 
     def __exit__(self, *error: object) -> None:
         self._pauses.closed(self)
+        # The rollout's own method, and the rollout has this gate: a cycle, which would keep all its tokens in memory
+        # until a collection of garbage, and those are rare.
+        self._held = nullcontext
 
     @property
     def aborted(self) -> bool:

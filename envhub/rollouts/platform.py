@@ -10,9 +10,11 @@ from envhub.contracts.context import Endpoint
 from envhub.contracts.engine import Model
 from envhub.contracts.ids import PolicyId, PolicyVersion, RolloutId
 from envhub.contracts.policy import Policy, PolicyFactory
+from envhub.contracts.quota import Quota
 from envhub.contracts.raw_call import RawCall
 from envhub.contracts.sandbox_pool import SandboxPool
 from envhub.contracts.turn import Sampling
+from envhub.engines.replicas import Replicas
 from envhub.environments.pool import EnvironmentPool
 from envhub.rollouts.admission import Slots
 from envhub.rollouts.iteration import Iteration
@@ -75,3 +77,14 @@ class Platform:
     grace_s: float = GRACE_S  # that code of a plug-in has to end once it is cancelled
     snapshots: Path | None = None  # the run's folder for files of sandboxes; None: no environment resumes from them
     versions: MutableMapping[PolicyId, PolicyVersion] = field(default_factory=dict)  # the newest that were announced
+    sandbox_quotas: Mapping[str, Quota] = field(default_factory=dict)  # by the name of their limit
+
+    @property
+    def quotas(self) -> dict[str, Quota]:
+        """What is for this worker of each limit that counts for all, by its name."""
+        servers = {
+            f"max_batch of {policy_id}": policy.model.engine.quota
+            for policy_id, policy in self.policies.items()
+            if isinstance(policy, ServedPolicy) and isinstance(policy.model.engine, Replicas)
+        }
+        return {**self.slots.quotas, **self.environments.quotas, **self.sandbox_quotas, **servers}

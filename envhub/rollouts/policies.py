@@ -16,7 +16,6 @@ from envhub.engines.replicas import open_replicas
 from envhub.errors import UsageError
 from envhub.registry import engines
 from envhub.rollouts.platform import MessagePolicy, ServedPolicy
-from envhub.rollouts.share import WHOLE, Share
 from envhub.tokens.chat import ChatRenderer
 
 CLOSE_S = 10.0  # for an engine to end what it is doing
@@ -53,10 +52,10 @@ class PolicySettings:
 
 @asynccontextmanager
 async def open_policies(
-    settings: Mapping[PolicyId, PolicySettings], started_at: float, share: Share = WHOLE, *, exact: bool = False
+    settings: Mapping[PolicyId, PolicySettings], started_at: float, *, exact: bool = False
 ) -> AsyncIterator[dict[PolicyId, ServedPolicy | MessagePolicy]]:
     """The policies, each with a model of its own; all but the one under training are frozen. Prompts say that it is
-    `started_at`; of the places on servers that worker processes share they have that share.
+    `started_at`.
 
     Raises:
         UsageError: an engine does not exist, or can't be opened so; or the policy under training is to be `exact`, and
@@ -65,7 +64,7 @@ async def open_policies(
     async with AsyncExitStack() as stack:
         policies: dict[PolicyId, ServedPolicy | MessagePolicy] = {}
         for policy_id, told in settings.items():
-            opened = await stack.enter_async_context(open_engine(told, share))
+            opened = await stack.enter_async_context(open_engine(told))
             if exact and policy_id == TRAINED:
                 _check_exact(told, opened)
             if isinstance(opened, Model):
@@ -77,7 +76,7 @@ async def open_policies(
 
 
 @asynccontextmanager
-async def open_engine(settings: PolicySettings, share: Share = WHOLE) -> AsyncIterator[Model | PolicyFactory]:
+async def open_engine(settings: PolicySettings) -> AsyncIterator[Model | PolicyFactory]:
     """What the engine makes of the settings: a model, its weights loaded, its servers as one engine; or policies over
     messages, without one."""
     async with AsyncExitStack() as stack:
@@ -94,8 +93,8 @@ async def open_engine(settings: PolicySettings, share: Share = WHOLE) -> AsyncIt
             first, *others_of_it = models.values()
             for other in others_of_it:
                 _check_same(settings, first, other)
-            places = max(1, share.quota(settings.options.max_batch))
-            first = replace(first, engine=await stack.enter_async_context(open_replicas(servers, places=places)))
+            replicas = await stack.enter_async_context(open_replicas(servers, places=settings.options.max_batch))
+            first = replace(first, engine=replicas)
         yield first
 
 

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
+import anyio.to_thread
 from anyio.abc import ByteStream, Process, UNIXSocketStream
 
+from envhub.registry import Requirements
+from envhub.rollouts.packages import environment_with
 from envhub.rollouts.wire import release
 
 LAST_BREATH_S = 1.0  # that a process has once its stream is closed
@@ -54,8 +57,8 @@ class Posts(Protocol):
     def path(self) -> list[str]:
         """Where Python finds this manager's modules there."""
 
-    async def hire(self, index: int) -> Post:
-        """A process that waits for its first message, as worker `index`. Leave it.
+    async def hire(self, index: int, requires: Requirements) -> Post:
+        """A process with these packages that waits for its first message, as worker `index` of those. Leave it.
 
         Raises:
             UsageError: it can't be had there.
@@ -98,9 +101,10 @@ class LocalPosts:
 
     @property
     def path(self) -> list[str]:
-        return list(sys.path)
+        return own_folders()
 
-    async def hire(self, index: int) -> LocalPost:
+    async def hire(self, index: int, requires: Requirements) -> LocalPost:
+        variables = await anyio.to_thread.run_sync(environment_with, requires, abandon_on_cancel=True)
         ours, theirs = socket.socketpair()
         with theirs:
             process = await anyio.open_process(
@@ -108,10 +112,16 @@ class LocalPosts:
                 stdin=subprocess.DEVNULL,
                 stdout=STDERR,  # which a plug-in may print to: our own output may be data
                 stderr=None,
+                env=variables,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C is for the manager, who ends its workers in order
             )
         return LocalPost(process, await UNIXSocketStream.from_socket(ours))
+
+
+def own_folders() -> list[str]:
+    """Where this process finds modules beside its Python and the packages of that."""
+    return [folder for folder in sys.path if not folder.startswith((sys.prefix, sys.base_prefix))]
 
 
 def end_of(code: int) -> str:

@@ -20,19 +20,27 @@ STDERR = 2
 class Relay:
     """Ray runs its methods on one loop. One manager calls them, each of `put` and `get` once at a time."""
 
-    async def open(self, release: str) -> tuple[str, int, str]:
-        """Starts the worker for a manager of that release. In words where it is, its process id, and what is missing
-        here; one of another release is started, and refuses."""
+    async def open(self, release: str, requires: tuple[str, ...]) -> tuple[str, int, str]:
+        """Starts the worker for a manager of that release, with these packages. Returns in words where it is, its
+        process id, and what is missing here; one of another release is started, and refuses."""
         node = ray.get_runtime_context().get_node_id()[:8]
         where = f"node {ray.util.get_node_ip_address()} ({socket.gethostname()}, Ray's {node})"
         if missing := _missing():
             return where, os.getpid(), missing
+        from envhub.errors import UsageError  # which is there
+        from envhub.rollouts.packages import environment_with
+
+        try:
+            variables = await asyncio.to_thread(environment_with, requires)
+        except UsageError as error:
+            return where, os.getpid(), str(error)
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - nothing else runs on this loop yet
                 [sys.executable, "-m", "envhub.rollouts.worker", str(theirs.fileno()), str(os.getpid()), release],
                 stdin=subprocess.DEVNULL,
                 stdout=STDERR,
+                env=variables,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )

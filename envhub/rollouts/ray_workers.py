@@ -6,7 +6,8 @@ the last one: a call costs as much as some ten turns.
 """
 
 import logging
-import sys
+import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,12 +18,15 @@ from anyio.abc import ByteStream
 from ray.exceptions import RayActorError, RayError, RuntimeEnvSetupError
 
 from envhub.errors import UsageError, WorkersLost
+from envhub.registry import Requirements
 from envhub.rollouts import ray_relay
-from envhub.rollouts.posts import LAST_BREATH_S, end_of
-from envhub.rollouts.process_workers import Crew, ProcessWorkers, SharedPauses, open_process_workers
+from envhub.rollouts.posts import LAST_BREATH_S, end_of, own_folders
+from envhub.rollouts.process_workers import ProcessWorkers, SharedPauses, open_process_workers
 from envhub.rollouts.ray_places import CPU, RayPlaces
 from envhub.rollouts.ray_relay import Relay
 from envhub.rollouts.recorder import Recorder
+from envhub.rollouts.staffing import Bounds
+from envhub.rollouts.team import Crew
 from envhub.rollouts.wire import release
 
 logger = logging.getLogger(__name__)
@@ -105,21 +109,20 @@ class RayPost:
 class RayPosts:
     """Nodes of the Ray cluster that this process is connected to."""
 
-    def __init__(self, places: RayPlaces, workers: int) -> None:
+    def __init__(self, places: RayPlaces, bounds: Bounds) -> None:
         self._places = places
-        self._gather_s = max(SHORTEST_S, workers / CALLS_PER_S)
-        self._had: set[int] = set()  # workers that had a place before
+        self._gather_s = max(SHORTEST_S, bounds.most / CALLS_PER_S)
+        self._patient = set(range(bounds.least, bounds.most))  # workers that wait for a place as long as it takes
 
     @property
     def path(self) -> list[str]:
-        """Without those of this Python and its packages: a node has its own."""
-        return [folder for folder in sys.path if not folder.startswith((sys.prefix, sys.base_prefix))]
+        return own_folders()  # a node has its own Python and packages
 
-    async def hire(self, index: int) -> RayPost:
+    async def hire(self, index: int, requires: Requirements) -> RayPost:
         for _ in range(MAX_LOST):
             actor = self._actor(index)
             try:
-                where, pid, missing = await self._opened(actor, index)
+                where, pid, missing = await self._opened(actor, index, requires)
             except RayActorError as error:
                 logger.warning("the actor of worker %d died before its worker could start: %s", index, gist_of(error))
                 lost = error
@@ -130,7 +133,7 @@ class RayPosts:
             if missing:
                 ray.kill(actor)
                 raise UsageError(f"{where} {missing}; or keep workers off that node, by what they need or by labels")
-            self._had.add(index)
+            self._patient.add(index)  # it had one before
             return RayPost(actor, where, pid, self._gather_s)
         raise WorkersLost(f"{MAX_LOST} Ray actors in a row died before a worker could start, the last: {gist_of(lost)}")
 
@@ -147,9 +150,9 @@ class RayPosts:
         }
         return ray.remote(Relay).options(**options).remote()
 
-    async def _opened(self, actor: Any, index: int) -> tuple[str, int, str]:
-        """What `Relay.open` says. Who had a place before waits for another one as long as it takes."""
-        opening = actor.open.remote(release())
+    async def _opened(self, actor: Any, index: int, requires: Requirements) -> tuple[str, int, str]:
+        """What `Relay.open` says."""
+        opening = actor.open.remote(release(), requires)
         while True:
             with anyio.move_on_after(PLACE_S):
                 try:
@@ -157,7 +160,7 @@ class RayPosts:
                     return opened
                 except RuntimeEnvSetupError as error:
                     raise UsageError(f"Ray can't set up a worker's runtime environment: {gist_of(error)}") from error
-            if index not in self._had:
+            if index not in self._patient:
                 raise UsageError(f"{self._no_place(index)}; add nodes, run fewer workers, or let them need less")
             logger.warning("%s; it waits for one", self._no_place(index))
 
@@ -178,7 +181,7 @@ async def open_ray_workers(
     """
     async with (
         connected(places.address),
-        open_process_workers(crew, recorder, pauses, RayPosts(places, crew.size)) as workers,
+        open_process_workers(crew, recorder, pauses, RayPosts(places, crew.bounds)) as workers,
     ):
         yield workers
 
@@ -193,6 +196,7 @@ async def connected(address: str) -> AsyncIterator[None]:
     try:
         await _look_for(address)
         await anyio.to_thread.run_sync(_connect, address)
+        _take_back_sigterm()
     except (OSError, RayError, RuntimeError) as error:
         raise UsageError(
             f"no Ray cluster answers at '{address}': {gist_of(error)}; `ray start --head` makes one"
@@ -218,6 +222,13 @@ async def _look_for(address: str) -> None:
 
 def _connect(address: str) -> None:
     ray.init(address=address, configure_logging=False)
+
+
+def _take_back_sigterm() -> None:
+    """Ray's handler of it would abort this process three seconds later, in the middle of a drain."""
+    if threading.current_thread() is threading.main_thread() and (handler := signal.getsignal(signal.SIGTERM)):
+        signal.signal(signal.SIGTERM, handler)
+        signal.siginterrupt(signal.SIGTERM, False)  # as the event loop had it
 
 
 def gist_of(error: Exception) -> str:

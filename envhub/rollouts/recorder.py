@@ -141,9 +141,11 @@ class Recorder:
 
 
 def _bytes(event: Event) -> int:
-    """Of its tokens, which alone can be many."""
+    """Of its tokens and what is known of them, which alone can be much."""
     if type(event) is TurnRecorded:
-        return event.turn.delta_ids.nbytes + event.turn.output_ids.nbytes + event.turn.logprobs.nbytes
+        turn = event.turn
+        tokens = turn.delta_ids.nbytes + turn.output_ids.nbytes + turn.logprobs.nbytes
+        return tokens + sum(len(file.data) for file in turn.files) if turn.files else tokens
     return len(event.payload) if isinstance(event, Sealed) else 0
 
 

@@ -55,7 +55,7 @@ class Submissions:
                 if key not in self._known:
                     self._known[key] = Submission.of(await start(request), request)
         finally:
-            if not lock.statistics().tasks_waiting:
+            if not lock.locked():  # nobody starts it now, and who waited has had the lock since
                 self._starting.pop(key, None)
         known = self._known[key]
         if known != Submission.of(known.group_id, request):

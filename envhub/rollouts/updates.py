@@ -121,21 +121,13 @@ class Updates:
     async def move(self, server: str, policy_id: PolicyId, weights: str) -> None:
         """As Control.move_server."""
         self._check(policy_id)
-        servers = self._workers.servers
-        known = {*self._lost, *(name for names in servers.values() for name in names)}
-        if server not in known:
-            raise UnknownName.of("engine server", server, known)
-        if server in servers[policy_id]:
-            return
-        weights = weights or self._weights.get(policy_id, "")
-        if not weights:
-            raise UsageError(f"no update of policy '{policy_id}' has named its weights; say which {server} is to take")
-        if not servers[policy_id]:
-            raise UsageError(f"policy '{policy_id}' samples in this process, not from servers; none can be moved to it")
-        if self._going_on:
-            raise UsageError(f"policy '{next(iter(self._going_on))}' is being updated; move the server after that")
-        async with self._moving:
-            await self._move(server, policy_id, weights)
+        async with self._moving:  # what is asked for may have been done by the one before
+            servers = self._workers.servers
+            known = {*self._lost, *(name for names in servers.values() for name in names)}
+            if server not in known:
+                raise UnknownName.of("engine server", server, known)
+            if server not in servers[policy_id]:
+                await self._move(server, policy_id, self._movable(server, policy_id, weights))
 
     async def let_go(self, policy_id: PolicyId) -> None:
         """Has engines generate that an earlier process may have held when it ended."""
@@ -215,6 +207,21 @@ class Updates:
                 await self._workers.steer(policy_id, Release())
         except (EngineFault, TimeoutError) as error:
             logger.warning("the engines of policy '%s' may not generate again: %s", policy_id, error)
+
+    def _movable(self, server: str, policy_id: PolicyId, weights: str) -> str:
+        """The weights that a server is to take which comes to that policy now.
+
+        Raises:
+            UsageError: it can't come.
+        """
+        weights = weights or self._weights.get(policy_id, "")
+        if not weights:
+            raise UsageError(f"no update of policy '{policy_id}' has named its weights; say which {server} is to take")
+        if not self._workers.servers[policy_id]:
+            raise UsageError(f"policy '{policy_id}' samples in this process, not from servers; none can be moved to it")
+        if self._going_on:
+            raise UsageError(f"policy '{next(iter(self._going_on))}' is being updated; move the server after that")
+        return weights
 
     async def _move(self, server: str, policy_id: PolicyId, weights: str) -> None:
         version = self._versions.newest(policy_id)

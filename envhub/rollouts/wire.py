@@ -20,7 +20,7 @@ from envhub.rollouts.admission import Claim
 from envhub.rollouts.case import Case
 from envhub.rollouts.steering import Order
 from envhub.store import codec
-from envhub.store.images import files_of, fill
+from envhub.store.files import files_of, fill
 from envhub.store.sealed import sealed, stored
 
 GATHER_S = 0.01  # between two frames: what comes meanwhile goes in one
@@ -34,11 +34,13 @@ class Recorded(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
     kind: str
     payload: bytes
-    files: dict[str, bytes]  # of its pictures, by hash
+    files: dict[str, bytes]  # that it names, by hash
 
     @classmethod
     def of(cls, event: Event) -> "Recorded":
-        return cls(*stored(event), files_of([event]))
+        # The encoder takes bytes themselves alone.
+        files = {sha256: bytes(data) for sha256, data in files_of([event]).items()}
+        return cls(*stored(event), files)
 
     @property
     def event(self) -> Event:
@@ -55,9 +57,8 @@ class Open(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
     factory: str  # dotted name, as module:function
     settings: bytes  # the factory's own
-    index: int
-    of: int  # workers
     path: list[str]  # where Python finds modules
+    at: float  # by the manager's clock
 
 
 class Start(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -72,6 +73,12 @@ class Start(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 class Cancel(msgspec.Struct, frozen=True, tag=True, array_like=True):
     rollout_id: RolloutId
+
+
+class Recall(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Others have less to do: give back those of these tries that wait for their turn to begin."""
+
+    rollout_ids: list[RolloutId]
 
 
 class Pause(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -104,6 +111,15 @@ class Steer(msgspec.Struct, frozen=True, tag=True, array_like=True):
     first: bool  # no other worker has done it
 
 
+class Allot(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """This worker's quota of a limit from now on. Answered by its usage, with that number."""
+
+    name: str
+    quota: int
+    number: int
+    final: bool  # nobody else has any to spare
+
+
 class Ask(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Answer once all that was sent before is done; for a worker that asks: once it is durable."""
 
@@ -128,6 +144,22 @@ class Opened(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """The worker takes tries."""
 
     servers: dict[PolicyId, tuple[str, ...]]  # as Steering has them
+    limits: dict[str, int]  # that its manager divides among all workers
+
+
+class Usage(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """What a worker has of a limit."""
+
+    name: str
+    total: int  # for all workers
+    bound: int  # it holds that many at most, until it is allotted more
+    demand: int  # it would hold that many, if it could
+    number: int  # of the last allotment that it heard of
+
+    @property
+    def wanted(self) -> int:
+        """How many more."""
+        return max(0, self.demand - self.bound)
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -143,6 +175,12 @@ class Unable(msgspec.Struct, frozen=True, tag=True, array_like=True):
     reason: str
 
 
+class Returned(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """A try that was recalled, and did not begin."""
+
+    rollout_id: RolloutId
+
+
 class Over(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """A try does nothing any more; its events came before, if it began at all."""
 
@@ -153,8 +191,10 @@ class Beat(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """The worker's loop runs."""
 
 
-ToWorker: TypeAlias = Open | Start | Cancel | Pause | Resume | Abort | Announce | Steer | Ask | Answer | Stop
-ToManager: TypeAlias = Opened | Refused | Unable | Recorded | Over | Steered | Ask | Answer | Beat
+ToWorker: TypeAlias = (
+    Open | Start | Cancel | Recall | Pause | Resume | Abort | Announce | Steer | Allot | Ask | Answer | Stop
+)
+ToManager: TypeAlias = Opened | Refused | Unable | Recorded | Over | Returned | Usage | Steered | Ask | Answer | Beat
 Message: TypeAlias = ToWorker | ToManager
 Received = TypeVar("Received")
 FROM_MANAGER: msgspec.msgpack.Decoder[list[ToWorker]] = msgspec.msgpack.Decoder(list[ToWorker])

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from importlib.util import find_spec
@@ -19,11 +20,13 @@ from typing import TypeAlias
 import anyio
 from anyio.abc import TaskGroup, UNIXSocketStream
 
+from envhub.contracts import clocks
 from envhub.contracts.events import Event, RolloutStarted
 from envhub.contracts.ids import PolicyId, RolloutId
 from envhub.errors import Boundary, Fault, UsageError, boundary, leaves
 from envhub.registry import agents, context_strategy, environments, judges
 from envhub.rollouts import wire
+from envhub.rollouts.admission import Claim, Withdrawn
 from envhub.rollouts.case import Case, judge_of
 from envhub.rollouts.episode import no_more
 from envhub.rollouts.garbage import rare_collections
@@ -31,7 +34,7 @@ from envhub.rollouts.journal import Journal
 from envhub.rollouts.platform import Platform
 from envhub.rollouts.recorder import Recording
 from envhub.rollouts.replay import Records
-from envhub.rollouts.share import Share
+from envhub.rollouts.usages import LOOK_S, Usages
 from envhub.rollouts.workers import LocalWorker
 
 logger = logging.getLogger(__name__)
@@ -41,8 +44,8 @@ WAY_OUT = "name the module that registers it with --load, or in Settings.modules
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 Link: TypeAlias = wire.Link[wire.ToWorker]
-# Made from settings in a form of its own; the second argument is this worker's share of every limit.
-PlatformFactory: TypeAlias = Callable[[bytes, Share, Recording], AbstractAsyncContextManager[Platform]]
+# Made from settings in a form of its own.
+PlatformFactory: TypeAlias = Callable[[bytes, Recording], AbstractAsyncContextManager[Platform]]
 
 
 class Outbox:
@@ -84,7 +87,9 @@ class Worker:
         self._platform = platform
         self._tasks = tasks
         self._local = LocalWorker(platform)
+        self._usages = Usages(platform, link.send)
         self._tries: dict[RolloutId, anyio.CancelScope] = {}
+        self._standing: dict[RolloutId, Claim] = {}  # of them
         self._steering: dict[int, anyio.Event] = {}  # orders that are being done, by number
 
     def obey(self, message: wire.ToWorker) -> None:
@@ -95,6 +100,9 @@ class Worker:
                 self._begin(message)
             case wire.Cancel(rollout_id) if rollout_id in self._tries:  # else it is over
                 self._tries[rollout_id].cancel()
+            case wire.Recall(rollout_ids):
+                for standing in filter(None, map(self._standing.get, rollout_ids)):
+                    self._platform.slots.withdraw(standing)
             case wire.Pause(scope, mode, by):
                 pauses.pause(scope, mode, by=by)
             case wire.Resume(scope, pinned, by):
@@ -106,10 +114,16 @@ class Worker:
             case wire.Steer():
                 self._steering[message.number] = anyio.Event()
                 self._tasks.start_soon(self._steer, message)
+            case wire.Allot():
+                self._usages.obey(message)
             case wire.Ask(number):
                 self._link.send(wire.Answer(number))
             case wire.Answer(count):
                 self._outbox.confirm(count)
+
+    def open(self) -> None:
+        """Says that it takes tries."""
+        self._link.send(wire.Opened(self.servers, self._usages.begin()))
 
     @property
     def servers(self) -> dict[PolicyId, tuple[str, ...]]:
@@ -119,7 +133,14 @@ class Worker:
         """Tells the manager now and then that this loop runs."""
         while True:
             await anyio.sleep(BEAT_S)
+            self._usages.look(closely=True)
             self._link.send(wire.Beat())
+
+    async def look(self) -> None:
+        """Tells the manager soon where something is lacking."""
+        while True:
+            await anyio.sleep(LOOK_S)
+            self._usages.look(closely=False)
 
     def _begin(self, message: wire.Start) -> None:
         start = message.start.event
@@ -130,17 +151,22 @@ class Worker:
             self._link.send(wire.Unable(start.rollout_id, f"can't run it: {error}"))
             return
         scope = self._tries[start.rollout_id] = anyio.CancelScope()
+        self._standing[start.rollout_id] = message.standing
         self._tasks.start_soon(self._run, start, message, scope)
 
     async def _run(self, start: RolloutStarted, message: wire.Start, scope: anyio.CancelScope) -> None:
+        end: wire.ToManager = wire.Over(start.rollout_id)
         with scope:
             for steered in list(self._steering.values()):
                 await steered.wait()
             # What becomes of a failure its manager decides, who has the group.
             records = earlier(start, message.history)
-            await self._local.run(start, no_more, records, message.standing, message.case)
-        del self._tries[start.rollout_id]
-        self._link.send(wire.Over(start.rollout_id))
+            try:
+                await self._local.run(start, no_more, records, message.standing, message.case)
+            except Withdrawn:
+                end = wire.Returned(start.rollout_id)
+        del self._tries[start.rollout_id], self._standing[start.rollout_id]
+        self._link.send(end)
 
     async def _steer(self, message: wire.Steer) -> None:
         fault = ""
@@ -198,8 +224,9 @@ async def _work(link: Link, messages: AsyncIterator[wire.ToWorker]) -> None:
     async with opened(first, outbox) as platform, anyio.create_task_group() as tasks:
         with rare_collections():
             worker = Worker(link, outbox, platform, tasks)
+            worker.open()
             tasks.start_soon(worker.beat)
-            link.send(wire.Opened(worker.servers))
+            tasks.start_soon(worker.look)
             async for message in messages:
                 if isinstance(message, wire.Stop):
                     break
@@ -211,8 +238,10 @@ def opened(told: wire.Open, outbox: Outbox) -> AbstractAsyncContextManager[Platf
     """The platform that the manager wants.
 
     Raises:
-        UsageError: its factory can't be imported here.
+        UsageError: its factory can't be imported here, or this machine's clock is wrong.
     """
+    if difference := clocks.wrong(time.time(), told.at):
+        raise UsageError(f"has a clock {difference} its manager's; set both right (NTP does), and begin again")
     sys.path[:] = [*told.path, *(own for own in sys.path if own not in told.path)]
     module, _, name = told.factory.partition(":")
     try:
@@ -220,7 +249,7 @@ def opened(told: wire.Open, outbox: Outbox) -> AbstractAsyncContextManager[Platf
             make: PlatformFactory = getattr(importlib.import_module(module), name)
     except Fault as fault:
         raise UsageError(f"can't import '{told.factory}': {fault}") from fault
-    return make(told.settings, Share(told.index, told.of), outbox)
+    return make(told.settings, outbox)
 
 
 async def main(fd: int, wanted: str) -> None:

@@ -40,6 +40,7 @@ class Try:
     records: Records | None  # of another process before; and of this one, where it is to go on elsewhere
     outcome: Outcome | None = None
     cancelled: bool = False
+    returned: bool = False  # it did not begin there, and is to begin in another one
     unable: str = ""  # why that process can't run it
     over: anyio.Event = field(default_factory=anyio.Event)
 
@@ -54,10 +55,12 @@ class WorkerProcess:
         self.finished = 0  # tries, be it that it died too often under them
         self.opened = False  # it takes tries
         self.refused = ""  # why it can't be opened
+        self.stopped = False  # it is not needed any more
         self._link = link
         self._recorder = recorder
         self._journal = Journal()
         self.servers: dict[PolicyId, tuple[str, ...]] = {}  # as Steering has them
+        self.limits: dict[str, int] = {}  # that it has quotas of
         self._asked = self._answered = 0  # number of the last question
         self._steered: dict[int, str] = {}  # what was wrong with an order, by its number
         self._changed = anyio.Event()  # it opened, answered, or ended
@@ -81,6 +84,18 @@ class WorkerProcess:
         history = [wire.Recorded.of(event) for event in earlier.history] if earlier else []
         self._link.send(wire.Start(wire.Recorded.of(start), standing, history, case))
         return given
+
+    @property
+    def waiting(self) -> list[RolloutId]:
+        """Tries that have not begun, as far as is known."""
+        live = self._journal.live
+        return [id for id, given in self.tries.items() if id not in live and given.records is None]
+
+    def stop(self) -> None:
+        """Has it end: it has no more to do."""
+        if not self.stopped:
+            self.stopped = True
+            self._link.send(wire.Stop())
 
     async def over(self, given: Try) -> None:
         """Waits for the end of a try; cancelled, it cancels it first."""
@@ -117,13 +132,17 @@ class WorkerProcess:
         self._link.send(wire.Steer(self._asked, policy_id, order, first))
         return self._asked
 
-    async def read(self, messages: AsyncIterator[wire.ToManager], opened: Callable[[], None]) -> None:
+    async def read(
+        self, messages: AsyncIterator[wire.ToManager], opened: Callable[[], None], used: Callable[[wire.Usage], None]
+    ) -> None:
         """Takes what it reports, until it is gone."""
         async for message in messages:
             self._silent = 0
             self._take(message)
             if isinstance(message, wire.Opened):
                 opened()
+            elif isinstance(message, wire.Usage):
+                used(message)
             while self._recorder.backlog > MAX_BACKLOG:
                 await self._recorder.flush()
 
@@ -160,13 +179,17 @@ class WorkerProcess:
             case wire.Over(rollout_id):
                 self.tries.pop(rollout_id).over.set()
                 self.finished += 1
+            case wire.Returned(rollout_id):
+                given = self.tries.pop(rollout_id)
+                given.returned = True
+                given.over.set()
             case wire.Ask():
                 self._wanted.set()
             case wire.Answer(number):
                 self._answered = number
                 self._notify()
-            case wire.Opened(servers):
-                self.opened, self.servers = True, servers
+            case wire.Opened(servers, limits):
+                self.opened, self.servers, self.limits = True, servers, limits
             case wire.Steered(number, fault, servers):
                 self._steered[number], self.servers = fault, servers
                 self._notify()

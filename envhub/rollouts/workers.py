@@ -1,7 +1,10 @@
 """Workers: where the tries of members run. A rollout and all below it run in one worker."""
 
 from collections.abc import Callable, Collection, Mapping
+from traceback import clear_frames
 from typing import Protocol
+
+import anyio
 
 from envhub.contracts.events import RolloutStarted
 from envhub.contracts.ids import PolicyId, PolicyVersion
@@ -99,9 +102,14 @@ class LocalWorker:
         standing: Claim,
         case: Case | None = None,
     ) -> Outcome:
-        if case is not None:
-            return await run_judging(start, case, self._platform, tries_again, earlier, standing)
-        return await run_member(start, self._platform, tries_again, earlier, standing)
+        try:
+            if case is not None:
+                return await run_judging(start, case, self._platform, tries_again, earlier, standing)
+            return await run_member(start, self._platform, tries_again, earlier, standing)
+        except anyio.get_cancelled_exc_class() as error:
+            # A task group keeps the error in a cycle, and with it all that the frames of the rollout hold.
+            clear_frames(error.__traceback__)
+            raise
 
     @property
     def servers(self) -> Mapping[PolicyId, Collection[str]]:

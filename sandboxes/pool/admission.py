@@ -1,21 +1,23 @@
-"""Admission: which request gets a sandbox next, within the limits of a pool."""
+"""Admission: which request gets a sandbox next, within the quotas of a pool."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from envhub.contracts.quota import Quota
 from envhub.contracts.sandbox import SandboxSpec
 from envhub.contracts.waiting import Scope, Waits, Wish
-from sandboxes.pool.limits import PoolLimits
 from sandboxes.pool.queue import FairQueue, Request
+from sandboxes.pool.quotas import PoolQuotas
 
 ALL: Scope = ("sandboxes", "")
+TENANT, SPEC = "sandboxes of tenant", "sandboxes of spec"  # kinds of scopes
 
 
 class Admission:
     """Requests that wait and those that were granted. `refuse` is called with one that keeps up a deadlock."""
 
-    def __init__(self, limits: PoolLimits, waits: Waits, refuse: Callable[[Request], None]) -> None:
-        self._limits = limits
+    def __init__(self, quotas: PoolQuotas, waits: Waits, refuse: Callable[[Request], None]) -> None:
+        self._quotas = quotas
         self._waits = waits
         self._refuse = refuse
         self._queue = FairQueue()
@@ -58,15 +60,15 @@ class Admission:
         self._waits.give_back(self._wishes.pop(request))
 
     def _may(self, tenant: str, spec: SandboxSpec) -> bool:
-        return not any(self._waits.held(scope) >= limit for scope, limit in self._quotas(tenant, spec))
+        return not any(self._waits.held(scope) >= quota.limit for scope, quota in self._limits_of(tenant, spec))
 
-    def _scopes(self, request: Request) -> Iterator[tuple[Scope, int]]:
-        yield ALL, self._limits.max_live
-        yield from self._quotas(request.holder.tenant, request.spec)
+    def _scopes(self, request: Request) -> Iterator[tuple[Scope, Quota]]:
+        yield ALL, self._quotas.live
+        yield from self._limits_of(request.holder.tenant, request.spec)
 
-    def _quotas(self, tenant: str, spec: SandboxSpec) -> Iterator[tuple[Scope, int]]:
-        """The scopes of a tenant's request for that spec that have a limit, with it."""
-        if self._limits.max_per_tenant is not None:
-            yield ("sandboxes of tenant", tenant), self._limits.max_per_tenant
-        if self._limits.max_per_spec is not None:
-            yield ("sandboxes of spec", spec), self._limits.max_per_spec
+    def _limits_of(self, tenant: str, spec: SandboxSpec) -> Iterator[tuple[Scope, Quota]]:
+        """The scopes of a tenant's request for that spec that have a quota, with it."""
+        if self._quotas.per_tenant is not None:
+            yield (TENANT, tenant), self._quotas.per_tenant
+        if self._quotas.per_spec is not None:
+            yield (SPEC, spec), self._quotas.per_spec

@@ -16,16 +16,18 @@ from itertools import count
 import anyio
 from anyio.abc import TaskGroup
 
+from envhub.contracts.quota import Quota
 from envhub.contracts.sandbox import SandboxBackend, SandboxSpec, Snapshot
 from envhub.contracts.sandbox_pool import PoolStats
 from envhub.contracts.waiting import Holder, Waits
 from envhub.errors import LeaseUnavailable
-from sandboxes.pool.admission import Admission
+from sandboxes.pool.admission import SPEC, TENANT, Admission
 from sandboxes.pool.grant import RETURNED, Grant
 from sandboxes.pool.keeper import Keeper
 from sandboxes.pool.lease import Lease
 from sandboxes.pool.limits import PoolLimits
 from sandboxes.pool.queue import Request
+from sandboxes.pool.quotas import PoolQuotas
 from sandboxes.pool.tally import Tally
 from sandboxes.pool.warm import Stock
 
@@ -57,8 +59,13 @@ class Pool:
         self._clock = clock
         self._keeper = Keeper(backend, stock, tasks, clock, self._settle)
         self.waits = Waits()
-        self._admission = Admission(limits, self.waits, self._refuse_deadlock)
         self._grants: dict[Request, Grant] = {}
+        self.quotas = PoolQuotas(
+            Quota(limits.max_live, self._live, self._wanted, self._settle),
+            self._quota_of(limits.max_per_tenant, TENANT),
+            self._quota_of(limits.max_per_spec, SPEC),
+        )
+        self._admission = Admission(self.quotas, self.waits, self._refuse_deadlock)
         self._tokens = count(1)
         self._tally = Tally()
         self._refusal = ""  # of every request, once it drains or is closed
@@ -156,7 +163,7 @@ class Pool:
         if self._admission.waits(request):
             raise self._refused(
                 f"no sandbox became free within {self._limits.wait_s:g} s: {len(self._grants)} of "
-                f"{self._limits.max_live} are leased, {self._admission.waiting} requests wait; raise max_live or the "
+                f"{self.quotas.live.limit} are leased, {self._admission.waiting} requests wait; raise max_live or the "
                 "wait's deadline",
                 retryable=True,
             )
@@ -181,17 +188,39 @@ class Pool:
         return LeaseUnavailable(reason, retryable=retryable)
 
     def _settle(self) -> None:
-        """Grants what can be granted, refuses what never could be, and has warm ones made in places that are left."""
+        """Grants what can be granted, refuses what never could be, and has warm ones made in places that are left, or
+        destroyed where there are too few."""
         while (self._places > 0 or len(self._stock) > 0) and (request := self._admission.next()) is not None:
             self._grant(request)
         self.waits.look()
+        for _ in range(len(self._grants) + len(self._stock) - self.quotas.live.limit):
+            if (made := self._stock.take_least_wanted()) is not None:
+                self._keeper.discard(made)
         if not self._refusal:
             self._keeper.fill(self._places)
 
     @property
     def _places(self) -> int:
         """Those that nothing lives in."""
-        return self._limits.max_live - len(self._grants) - len(self._stock) - self._keeper.busy
+        return self.quotas.live.limit - self._live()
+
+    def _live(self) -> int:
+        return len(self._grants) + len(self._stock) + self._keeper.busy
+
+    def _wanted(self) -> int:
+        """Sandboxes beyond those that live, of which the warm ones are for nobody."""
+        return self._admission.waiting - len(self._stock)
+
+    def _quota_of(self, limit: int | None, kind: str) -> Quota | None:
+        """Of leases to whichever tenant, or of whichever spec, has most."""
+        if limit is None:
+            return None
+
+        def waiting() -> int:
+            return self._admission.waiting if self.waits.most_held(kind) >= quota.limit else 0
+
+        quota = Quota(limit, lambda: self.waits.most_held(kind), waiting, self._settle)
+        return quota
 
     def _grant(self, request: Request) -> None:
         """A place with a warm sandbox or, where none fits, with nothing in it."""

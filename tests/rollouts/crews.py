@@ -26,22 +26,23 @@ from envhub.environments.pool import EnvironmentPool
 from envhub.errors import EngineFault
 from envhub.registry import environment
 from envhub.rollouts.admission import Slots
-from envhub.rollouts.deliveries import OwnConsumer
 from envhub.rollouts.group import RolloutGroup
 from envhub.rollouts.manager import Origin, open_manager
+from envhub.rollouts.outlet import OwnConsumer
 from envhub.rollouts.pause import Pauses
 from envhub.rollouts.platform import Platform, ServedPolicy
 from envhub.rollouts.posts import Posts
-from envhub.rollouts.process_workers import HERE, Crew, ProcessWorkers, SharedPauses, open_process_workers
+from envhub.rollouts.process_workers import HERE, ProcessWorkers, SharedPauses, open_process_workers
 from envhub.rollouts.recorder import Recording, open_recorder
-from envhub.rollouts.share import WHOLE, Share
+from envhub.rollouts.staffing import Bounds
+from envhub.rollouts.team import Crew
 from envhub.rollouts.versions import Versions
 from envhub.rollouts.workers import LocalWorker
 from envhub.store.memory_store import MemoryTraceStore
 from envhub.testing.runs import LiveRun
 from envhub.tokens.byte_tokenizer import CHATML_TEMPLATE, ByteTokenizer
 from envhub.tokens.chat import ChatRenderer
-from tests.rollouts import ranked_worlds, worlds  # noqa: F401 - worker processes find their environments here
+from tests.rollouts import abacus, ranked_worlds, worlds  # noqa: F401 - worker processes find their environments here
 
 FACTORY = f"{__name__}:scripted_platform"
 
@@ -71,18 +72,18 @@ def answer(asked: ScriptInput) -> str:
 
 
 @asynccontextmanager
-async def scripted_platform(settings: bytes, share: Share, recorder: Recording) -> AsyncIterator[Platform]:
+async def scripted_platform(settings: bytes, recorder: Recording) -> AsyncIterator[Platform]:
     """`settings`: seconds a turn, and a limit of rollouts that act."""
     latency_s, max_running = settings.decode().split()
     tokenizer = ByteTokenizer()
     engine = ScriptedEngine(answer, tokenizer, latency_s=float(latency_s))
     model = Model("scripted", engine, tokenizer, CHATML_TEMPLATE)
-    slots = Slots(share.quota(int(max_running)))
+    slots = Slots(int(max_running))
     policies = {TRAINED: ServedPolicy(model, ChatRenderer.of(model))}
-    yield Platform(policies, EnvironmentPool(quota=share.quota), slots, recorder, Pauses())
+    yield Platform(policies, EnvironmentPool(), slots, recorder, Pauses())
 
 
-def deadly(settings: bytes, share: Share, recorder: Recording) -> NoReturn:
+def deadly(settings: bytes, recorder: Recording) -> NoReturn:
     """A platform that can't be had."""
     os._exit(7)
 
@@ -94,13 +95,15 @@ async def open_crew_run(
     latency_s: float = 0.001,
     max_running: int = 16,
     hang_s: float = 60.0,
+    idle_s: float = 60.0,
+    max_processes: int = 0,
     store: TraceStore | None = None,
     factory: str = FACTORY,
     settings: bytes = b"",
     posts: Posts = HERE,
 ) -> AsyncIterator[CrewRun]:
-    """A run over so many worker processes, at those posts; over none, in this one. `settings` are for another factory
-    than ours."""
+    """A run over so many worker processes, or up to `max_processes`, at those posts; over none, in this one. `settings`
+    are for another factory than ours."""
     store = store or MemoryTraceStore()
     id = RunId("test")
     settings = settings or f"{latency_s} {max_running}".encode()
@@ -109,10 +112,11 @@ async def open_crew_run(
         recorder = await stack.enter_async_context(open_recorder(store))
         workers: LocalWorker | ProcessWorkers
         if processes:
-            crew = Crew(processes, factory, settings, [TRAINED, PolicyId("frozen")], hang_s)
+            bounds = Bounds(processes, max_processes or processes)
+            crew = Crew(bounds, factory, settings, [TRAINED, PolicyId("frozen")], hang_s, idle_s)
             workers = await stack.enter_async_context(open_process_workers(crew, recorder, SharedPauses(), posts))
         else:
-            platform = await stack.enter_async_context(scripted_platform(settings, WHOLE, recorder))
+            platform = await stack.enter_async_context(scripted_platform(settings, recorder))
             workers = LocalWorker(platform)
         manager = await stack.enter_async_context(
             open_manager(Origin(id, 0), workers, recorder, OwnConsumer(recorder), Versions(), max_groups=1_000)
@@ -135,6 +139,24 @@ class Flaky(Environment):
 @environment("test/flaky-v0", tasks=[Task.ask("walk", id="one")])
 def flaky() -> Environment:
     return Flaky()
+
+
+class Race(Environment):
+    """Only the first two members of a group arrive."""
+
+    async def reset(self, task: Task, *, seed: int, ctx: Context) -> Observation:
+        self._arrives = int(ctx.rollout_id.split("-")[-2]) < 2  # RUN-GROUP-MEMBER-TRY
+        return Observation(task.prompt)
+
+    async def step(self, action: Action) -> StepResult:
+        if not self._arrives:
+            await anyio.sleep_forever()
+        return StepResult(reward=1.0, terminated=True)
+
+
+@environment("test/race-v0", tasks=[Task.ask("run", id="one")])
+def race() -> Environment:
+    return Race()
 
 
 class Poison(Environment):

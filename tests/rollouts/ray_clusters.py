@@ -3,12 +3,14 @@
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from envhub.rollouts.posts import Posts
 from envhub.rollouts.ray_places import RayPlaces
+from envhub.rollouts.staffing import Bounds
 
 SMALL = {"object_store_memory": 80 << 20, "include_dashboard": False}
 
@@ -19,13 +21,15 @@ def cluster() -> Iterator[Any]:
     pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
     from ray.cluster_utils import Cluster
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray's own
-        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 8, **SMALL})
-    try:
-        yield nodes
-    finally:
-        nodes.shutdown()
+    with TemporaryDirectory() as cache:
+        with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+            warnings.simplefilter("ignore")  # Ray's own
+            patch.setenv("XDG_CACHE_HOME", cache)  # where a node keeps packages that environments require
+            nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 8, **SMALL})
+        try:
+            yield nodes
+        finally:
+            nodes.shutdown()
 
 
 @asynccontextmanager
@@ -34,4 +38,4 @@ async def ray_posts(nodes: Any, workers: int, **places: Any) -> AsyncIterator[Po
     from envhub.rollouts.ray_workers import RayPosts, connected
 
     async with connected(nodes.address):
-        yield RayPosts(RayPlaces(nodes.address, **places), workers)
+        yield RayPosts(RayPlaces(nodes.address, **places), Bounds(workers, workers))

@@ -140,6 +140,47 @@ async def test_who_is_cut_while_it_lends_acts_again_only_with_a_slot() -> None:
     assert slots.free == 1
 
 
+async def test_a_slot_that_comes_while_it_is_lent_again_goes_on_to_the_next() -> None:
+    slots = Slots(1)
+    slot = Slot(slots)
+    async with slot.hold(Precedence.MEMBER), anyio.create_task_group() as tasks:
+        async with slot.lend():
+            await slots.acquire(Claim(), (), Precedence.CHILD)
+        tasks.start_soon(slot.take_back)
+        await anyio.wait_all_tasks_blocked()
+        async with slot.lend():
+            slots.release(())
+            await anyio.wait_all_tasks_blocked()
+            assert slots.free == 1
+        await slot.take_back()
+    assert slots.free == 1
+
+
+async def test_a_slot_that_comes_after_the_rollout_has_ended_goes_on_to_the_next() -> None:
+    slots = Slots(1)
+    slot = Slot(slots)
+    async with anyio.create_task_group() as left_behind:
+        async with slot.hold(Precedence.MEMBER):
+            async with slot.lend():
+                await slots.acquire(Claim(), (), Precedence.CHILD)
+            left_behind.start_soon(slot.take_back)
+            await anyio.wait_all_tasks_blocked()
+        slots.release(())
+        await anyio.wait_all_tasks_blocked()
+        assert slots.free == 1
+        await slot.take_back()
+    assert slots.free == 1
+
+
+async def test_who_fails_while_it_is_away_does_not_wait_for_its_slot() -> None:
+    slots = Slots(1)
+    slot = Slot(slots)
+    with anyio.fail_after(30), pytest.raises(LookupError):
+        async with slot.hold(Precedence.MEMBER), slot.away():
+            await slots.acquire(Claim(), (), Precedence.MEMBER)  # somebody else has it by now
+            raise LookupError
+
+
 def test_a_cap_below_one_is_refused() -> None:
     with pytest.raises(UsageError, match="cap of environment 'a/b-v0' is 0; it must be at least 1"):
         Caps(environments={"a/b-v0": 0})

@@ -214,7 +214,7 @@ def test_whatever_write_a_run_dies_at_each_group_is_trained_on_or_dropped() -> N
 async def test_a_run_in_a_file_survives_like_one_in_memory(
     resume: Resume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("envhub.rollouts.manager.BACKOFF_S", 0.0)
+    monkeypatch.setattr("envhub.rollouts.tries.BACKOFF_S", 0.0)
     groups = group_of(resume)
     for writes in range(2, 74, 13):
         path = str(tmp_path / f"{writes}.db")

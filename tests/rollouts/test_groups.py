@@ -98,6 +98,13 @@ async def test_the_deadline_closes_a_group_with_what_is_there() -> None:
     assert members.of(MemberState.CANCELLED) == 1
 
 
+async def test_a_group_of_just_min_k_is_handed_on() -> None:
+    async with open_scripted_run(step) as run:
+        await run.play(walk(k=2, min_k=2))
+        assert await reasons(run) == []
+        assert (await run.members()).of(MemberState.ACKED) == 2
+
+
 async def test_a_group_shorter_than_min_k_is_dropped() -> None:
     async with open_scripted_run(step) as run:
         group = await run.manager.start(walk(STEP, k=3, max_tries=1, min_k=2))

@@ -19,8 +19,8 @@ from envhub.errors import UsageError
 from envhub.rollouts.inexact import InexactPolicy
 from envhub.rollouts.pause import Gate, Pauses
 from envhub.testing import virtual_time
+from envhub.tokens.gate import OpenGate
 from envhub.tokens.ledger import Ledger
-from envhub.tokens.policy import OpenGate
 
 JUDGE = PolicyId("judge")
 QUESTION = (Message.user("Is it good?"),)

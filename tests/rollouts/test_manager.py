@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envhub.contracts.delivery import ClosedGroup
+from envhub.contracts.delivery import ClosedGroup, RunLimits
 from envhub.contracts.events import Event, GroupClosed, RolloutEnded, RolloutStarted, TurnRecorded
 from envhub.contracts.ids import PolicyId
 from envhub.contracts.members import MemberState
 from envhub.contracts.outcome import Outcome, Status
 from envhub.contracts.rollout import EnvironmentRef, GroupRequest, Limits
-from envhub.contracts.turn import Timings
+from envhub.contracts.turn import Sampling, Timings
 from envhub.engines.scripted import ScriptInput
 from envhub.errors import Boundary, EngineFault, UsageError
 from envhub.monitor.verify import verify
@@ -111,6 +111,27 @@ async def test_parallel_calls_share_one_budget() -> None:
     assert sum(int(row.mask(trainable=False).sum()) for row in judges) <= 20
 
 
+async def test_what_an_answers_own_length_cut_is_not_said_to_be_the_budgets_doing() -> None:
+    group = request("test/walk-v0", task=ONE)
+    short = replace(group, rollout=replace(group.rollout, sampling=Sampling(max_tokens=3)))
+    async with open_scripted_run(step) as run:
+        outcome = await only(run, short)
+    assert (outcome.truncated_by, outcome.response) == ("length", "ste")
+
+
+async def test_a_run_holds_no_more_groups_than_it_may() -> None:
+    async with open_scripted_run(step) as run:
+        await run.manager.limit(RunLimits(max_groups=2))
+        first, second = [await run.manager.start(request("test/walk-v0", task=HANG)) for _ in range(2)]
+        with anyio.move_on_after(0.05) as waiting:
+            await run.manager.start(request("test/walk-v0", task=HANG))
+        assert waiting.cancelled_caught
+        await run.manager.cancel(first.id)
+        with anyio.fail_after(30):
+            await run.manager.start(request("test/walk-v0"))
+            await run.manager.cancel(second.id)
+
+
 async def test_a_group_that_has_ended_can_not_be_cancelled_any_more() -> None:
     async with open_scripted_run(step) as run:
         group = await run.manager.start(request("test/walk-v0"))
@@ -192,6 +213,22 @@ async def test_a_cancelled_group_is_accounted_for_and_frees_its_slots() -> None:
         report = await verify(run.store)
     assert members.of(MemberState.CANCELLED) == 4
     assert not report.findings
+
+
+def test_of_a_cancelled_group_nothing_is_handed_on_though_some_members_had_scored() -> None:
+    async def play() -> None:
+        async with open_scripted_run(step, latency_s=10.0, lease_s=60, max_running=1) as run:
+            group = await run.manager.start(request("test/walk-v0", k=2, task=ONE))
+            await anyio.sleep(15)
+            assert [outcome.reward for outcome in group.outcomes.values()] == [1.0]
+            await run.manager.cancel(group.id)
+            await run.manager.finish()
+            assert await run.feed.lease("trainer") is None
+            assert not any(isinstance(event, GroupClosed) for event in await run.events())
+            assert (await run.members()).of(MemberState.CANCELLED) == 2
+            assert not (await verify(run.store)).findings
+
+    virtual_time.run(play)
 
 
 async def test_leaving_a_run_early_records_what_was_running_and_queues_it_again() -> None:
@@ -345,7 +382,7 @@ async def test_a_group_is_handed_on_only_when_its_events_are_durable() -> None:
     class Outlet:
         durable_closings = 0
 
-        async def put(self, group: ClosedGroup, *, deliveries: int = 0, failed: int = 0) -> None:
+        async def put(self, group: ClosedGroup) -> None:
             self.durable_closings = sum(isinstance(event, GroupClosed) for event in Slow.durable)
 
         def close(self) -> None: ...

@@ -221,6 +221,27 @@ class Deaf:
 agents.register("test-deaf", Deaf)
 
 
+class Stray:
+    """As code does whose own task was cancelled by another library."""
+
+    async def run(self, environment: Environment, observation: Observation, ctx: Context) -> None:
+        raise asyncio.CancelledError
+
+
+agents.register("test-stray", Stray)
+
+
+async def test_a_cancellation_that_nobody_asked_for_fails_its_own_rollout_alone() -> None:
+    async with open_scripted_run(lambda asked: "go") as run:
+        with anyio.fail_after(10):
+            outcome = await only(run, request("test/walk-v0", agent="test-stray"))
+        assert run.slots.free == 8
+        assert (await run.members()).drained
+    assert outcome.failure is not None
+    assert outcome.failure.boundary is Boundary.AGENT
+    assert "nobody asked for" in outcome.failure.message
+
+
 class Careless(Environment):
     """Starts a child, and ends without waiting for it; keeps what it did in `tasks`."""
 

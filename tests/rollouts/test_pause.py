@@ -12,7 +12,7 @@ from envhub.contracts.members import MemberState
 from envhub.contracts.outcome import Status
 from envhub.contracts.pause import PauseMode, Scope
 from envhub.contracts.rollout import GroupRequest
-from envhub.contracts.turn import Finish, Turn
+from envhub.contracts.turn import Finish, Sampling, Turn
 from envhub.engines.scripted import ScriptInput
 from envhub.errors import UsageError
 from envhub.monitor.verify import verify
@@ -83,6 +83,15 @@ def test_a_cut_turn_goes_on_from_its_tokens_under_the_newest_version() -> None:
     assert kinds == [RolloutPaused, RolloutContinued]
 
 
+def test_a_cut_turn_has_no_more_tokens_in_all_than_it_was_to_have() -> None:
+    group = walk()
+    short = replace(group, rollout=replace(group.rollout, sampling=Sampling(max_tokens=24)))
+    events, _ = played(RUN, PauseMode.CUT, at=7.5, group=short, meanwhile=newer)
+    (turn,) = turns(events)
+    assert (turn.response.content, turn.finish) == (LONG[:24], Finish.LENGTH)
+    assert [span.policy_version for span in turn.spans] == [0, 5]
+
+
 def test_a_pinned_turn_goes_on_under_its_own_version() -> None:
     events, _ = played(RUN, PauseMode.CUT, at=5.0, meanwhile=newer, pinned=True)
     (turn,) = turns(events)
@@ -126,6 +135,33 @@ def test_a_pause_at_any_time_changes_no_token_of_what_is_said(mode: PauseMode, a
 def test_a_scope_holds_its_own_rollouts_alone(scope: Scope, held: bool) -> None:
     events, _ = played(scope, PauseMode.CUT, at=5.0)
     assert any(isinstance(event, RolloutPaused) for event in events) is held
+
+
+def test_a_rollout_that_two_pauses_hold_goes_on_when_both_are_over() -> None:
+    async def play() -> None:
+        async with open_scripted_run(long, latency_s=10.0, max_running=1) as run:
+            started = await run.manager.start(walk())
+            await anyio.sleep(5)
+            await run.manager.pause(RUN)
+            await run.manager.pause(Scope(group_id=started.id))
+            await anyio.sleep(5)
+            await run.manager.resume(RUN)
+            await anyio.sleep(5)
+            assert run.slots.free == 1
+            await run.manager.resume(Scope(group_id=started.id))
+            await started.handed_on.wait()
+            kinds = [type(event) for event in await run.events() if isinstance(event, RolloutPaused | RolloutContinued)]
+            assert kinds == [RolloutPaused, RolloutContinued]
+
+    virtual_time.run(play)
+
+
+def test_a_pause_of_another_policy_cuts_no_turn() -> None:
+    paused, left_alone = (
+        turns(played(scope, PauseMode.CUT, at=5.0)[0])
+        for scope in (Scope(policy_id=PolicyId("another")), Scope(group_id=GroupId("test-1")))
+    )
+    assert [turn.logprobs.tolist() for turn in paused] == [turn.logprobs.tolist() for turn in left_alone]
 
 
 def test_a_paused_run_starts_no_rollout_and_holds_no_slot() -> None:

@@ -139,3 +139,11 @@ def test_a_judges_children_draw_on_another_purse() -> None:
     Purse(Limits(), judge).begin_step(0)
     assert judge.critical_steps_left() == 0
     assert member.purse.critical_steps == 1
+
+
+def test_who_has_no_turn_left_takes_none() -> None:
+    purse = Purse(Limits(max_turns=1, max_tokens=50))
+    assert purse.reserve(10) == 10
+    with pytest.raises(Truncated, match="turns"):
+        purse.reserve(10)
+    assert purse.tokens_left == 40

@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-from collections import Counter
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -12,14 +10,13 @@ import anyio
 import psutil
 import pytest
 
-from envhub.contracts.environment import Resume
-from envhub.contracts.events import RolloutEnded, RolloutResumed, RolloutStarted
 from envhub.errors import UsageError
-from envhub.monitor.verify import verify
 from envhub.rollouts.process_workers import ProcessWorkers
 from envhub.rollouts.ray_places import RayPlaces
 from envhub.testing.runs import request
+from tests.rollouts import abacus
 from tests.rollouts.crews import CrewRun, open_crew_run
+from tests.rollouts.hurting import play_while
 from tests.rollouts.ray_clusters import SMALL, ray_posts
 
 pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
@@ -42,28 +39,6 @@ def kill_a_worker(workers: ProcessWorkers, chosen: random.Random) -> None:
             os.kill(chosen.choice([worker.pid, worker.ppid()]), signal.SIGKILL)
 
 
-async def play_while(run: CrewRun, hurt: Callable[[], Awaitable[None]]) -> None:
-    """Groups of each way to resume, one after the other, until it is done; nothing is lost, and nothing is twice."""
-    done = anyio.Event()
-
-    async def go_on() -> None:
-        await hurt()
-        done.set()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(go_on)
-        while not done.is_set():
-            for group in [await run.manager.start(request(f"test/long-{way}-v0", k=4)) for way in Resume]:
-                await group.handed_on.wait()
-    assert (await run.members()).drained
-    assert not (await verify(run.store)).findings
-    events = await run.events()
-    started = Counter(event.rollout_id for event in events if isinstance(event, RolloutStarted))
-    assert started == Counter(event.rollout_id for event in events if isinstance(event, RolloutEnded))
-    assert set(started.values()) == {1}
-    assert any(isinstance(event, RolloutResumed) for event in events)
-
-
 async def test_killed_workers_and_actors_lose_no_member(ray_cluster: Any) -> None:
     async with ray_posts(ray_cluster, 2) as posts, open_crew_run(2, latency_s=0.05, posts=posts) as run:
         chosen = random.Random(0)
@@ -77,27 +52,6 @@ async def test_killed_workers_and_actors_lose_no_member(ray_cluster: Any) -> Non
         await play_while(run, kill_six)
 
 
-async def test_a_lost_node_loses_no_member(ray_cluster: Any) -> None:
-    node = ray_cluster.add_node(num_cpus=2, resources={"spare": 2.0}, **SMALL)
-    other = ray_cluster.add_node(num_cpus=2, resources={"spare": 2.0}, **SMALL)
-    async with (
-        ray_posts(ray_cluster, 2, needs={"CPU": 1.0, "spare": 1.0}) as posts,
-        open_crew_run(2, latency_s=0.05, posts=posts) as run,
-    ):
-
-        async def lose_it() -> None:
-            await anyio.sleep(1.0)
-            await anyio.to_thread.run_sync(lambda: ray_cluster.remove_node(node, allow_graceful=False))
-            while not workers_of(run).deaths:  # noqa: ASYNC110 - nobody announces one
-                await anyio.sleep(0.1)
-            await workers_of(run).ready()
-
-        with anyio.fail_after(60):
-            await play_while(run, lose_it)
-        assert all(other.node_id[:8] in name for name in workers_of(run).names)
-    ray_cluster.remove_node(other)
-
-
 async def test_workers_go_where_what_they_need_is(ray_cluster: Any) -> None:
     node = ray_cluster.add_node(num_cpus=2, resources={"sandbox": 2.0}, labels={"zone": "east"}, **SMALL)
     needs = {"CPU": 0.5, "sandbox": 1.0}
@@ -107,6 +61,14 @@ async def test_workers_go_where_what_they_need_is(ray_cluster: Any) -> None:
     ):
         assert [node.node_id[:8] in name for name in workers_of(run).names] == [True, True]
     ray_cluster.remove_node(node)
+
+
+async def test_an_environment_has_workers_with_the_packages_that_it_requires_on_their_nodes(ray_cluster: Any) -> None:
+    with abacus.wheel():
+        async with ray_posts(ray_cluster, 1) as posts, open_crew_run(1, posts=posts) as run:
+            outcomes = await run.play(request("test/abacus-v0", k=2))
+            assert len(workers_of(run).pids) == 2
+    assert [outcome.reward for outcome in outcomes] == [3.0] * 2
 
 
 async def test_a_need_that_no_node_has_ends_the_run_before_it_began(

@@ -1,9 +1,11 @@
 """kill -9 loses no member: what was finished is delivered, what was running goes on, and the counts add up."""
 
 import random
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,11 +35,21 @@ ROOT = Path(__file__).parents[2]
 MEMBERS = len(JOB.environments) * JOB.groups * JOB.k
 
 
+def has_begun(database: Path) -> bool:
+    with (
+        suppress(sqlite3.OperationalError),
+        closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection,
+    ):
+        return bool(connection.execute("SELECT 1 FROM runs").fetchall())
+    return False
+
+
 def kill_after(seconds: float, database: Path) -> None:
+    """Runs it, and kills it so long after its run has begun."""
     command = [sys.executable, "-m", "tests.rollouts.play_until_killed", str(database), "killed"]
     process = subprocess.Popen(command, cwd=ROOT)
     try:
-        while not database.exists() and process.poll() is None:
+        while not has_begun(database) and process.poll() is None:
             time.sleep(0.01)
         time.sleep(seconds)
     finally:
@@ -102,7 +114,7 @@ async def test_what_was_finished_is_kept_and_what_was_running_is_left_to_do() ->
 
 async def test_a_closed_group_that_nobody_acked_is_delivered_again_with_its_count() -> None:
     class Nobody:
-        async def put(self, group: ClosedGroup, *, deliveries: int = 0, failed: int = 0) -> None: ...
+        async def put(self, group: ClosedGroup) -> None: ...
 
         def close(self) -> None: ...
 
@@ -111,9 +123,10 @@ async def test_a_closed_group_that_nobody_acked_is_delivered_again_with_its_coun
         lease = GroupLeased(run.id, 0.0, GroupId("test-0"), LeaseId("test-0@1"), "trainer", 1, 60.0)
         await run.store.append([lease])
         rest = await leftover(run.store, run.id)
-    ((closed, deliveries, failed),) = rest.undelivered
+        (stored,) = rest.undelivered
+        closed = await stored.read()
     assert [outcome.reward for outcome in closed.outcomes] == [1.0, 1.0]
-    assert (deliveries, failed) == (1, 0)
+    assert (stored.deliveries, stored.failed) == (1, 0)
     assert [type(event) for event in rest.opening] == [GroupReturned]
 
 
@@ -147,7 +160,7 @@ async def test_a_resumed_group_is_the_group_that_was_live() -> None:
     kept: list[ClosedGroup] = []
 
     class Keep:
-        async def put(self, group: ClosedGroup, *, deliveries: int = 0, failed: int = 0) -> None:
+        async def put(self, group: ClosedGroup) -> None:
             kept.append(group)
 
         def close(self) -> None: ...
@@ -156,11 +169,15 @@ async def test_a_resumed_group_is_the_group_that_was_live() -> None:
     task = branching_task([((),), (), ((), ())])
     async with open_scripted_run(lambda asked: "step", outlet=Keep(), latency_s=0.001) as run:
         await run.play(replace(tree, rollout=replace(tree.rollout, task=task)))
-        rest = await leftover(run.store, run.id)
-    ((resumed, *_),) = rest.undelivered
+        (stored,) = (await leftover(run.store, run.id)).undelivered
+        resumed = await stored.read()
     for live, again in zip(kept[0].outcomes, resumed.outcomes, strict=True):
         assert [outcome.rollout_id for outcome in live.tree()] == [outcome.rollout_id for outcome in again.tree()]
         assert [outcome.usage for outcome in live.tree()] == [outcome.usage for outcome in again.tree()]
+        for one, other in zip(live.tree(), again.tree(), strict=True):
+            assert [row.ids.tolist() for row in one.trajectory.rows] == [
+                row.ids.tolist() for row in other.trajectory.rows
+            ]
 
 
 async def test_a_run_that_is_not_there_cannot_go_on(tmp_path: Path) -> None:

@@ -88,6 +88,16 @@ async def test_a_judge_works_in_a_fork_whose_files_the_agent_never_sees(monkeypa
     assert agents.ended >= 1
 
 
+async def test_what_the_agent_left_running_has_ended_before_its_judge_looks(monkeypatch) -> None:
+    backend = FakeBackend()
+
+    async def judge(ctx: Context) -> float:
+        return float(backend.made[0].ended)
+
+    async with open_pool(backend, PoolLimits(1)) as pool:
+        assert (await play(monkeypatch, pool, write_patch, judge)).reward == 1.0
+
+
 async def test_a_fork_of_a_sandbox_that_was_never_leased_is_an_error(monkeypatch) -> None:
     async def act(ctx: Context) -> float:
         async with ctx.fork(SPEC):

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import anyio
 import pytest
@@ -390,6 +391,34 @@ def test_a_server_that_does_not_take_the_weights_serves_nobody_until_it_is_moved
             await here.manager.move_server("t1", TRAINED, weights="trained")
             await here.run.play(walk(k=8))
             assert len(moved.asked) > asked
+
+    virtual_time.run(play)
+
+
+def test_a_server_that_two_move_at_once_is_moved_once() -> None:
+    async def play() -> None:
+        async with world() as here:
+            here.servers["t1"].reload_s = 10
+            async with anyio.create_task_group() as tasks:
+                for _ in range(2):
+                    tasks.start_soon(partial(here.manager.move_server, "t1", FROZEN, weights="frozen"))
+            assert here.servers["t1"].loads == [("frozen", 0)]
+            assert len(await here.events(ServerMoved)) == 1
+
+    virtual_time.run(play)
+
+
+def test_a_move_that_had_to_wait_is_refused_where_an_update_has_begun_meanwhile() -> None:
+    async def play() -> None:
+        async with world() as here:
+            here.servers["t1"].reload_s = 10
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(here.manager.move_server, "t1", FROZEN, weights="frozen"))
+                await anyio.wait_all_tasks_blocked()
+                tasks.start_soon(here.manager.begin_update, FROZEN, V1)
+                await anyio.wait_all_tasks_blocked()
+                with pytest.raises(UsageError, match="policy 'frozen' is being updated"):
+                    await here.manager.move_server("f1", TRAINED, weights="trained")
 
     virtual_time.run(play)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from envhub.contracts.delivery import Delivery
+from envhub.contracts.delivery import Delivery, RunLimits
 from envhub.contracts.events import GroupDropped, RolloutPaused
 from envhub.contracts.ids import TRAINED, PolicyVersion
 from envhub.contracts.members import MemberState
@@ -75,6 +75,22 @@ def test_failed_members_make_room_for_others() -> None:
             with anyio.fail_after(1000):
                 for _ in range(5):
                     await run.manager.start(walk())
+
+    virtual_time.run(play)
+
+
+def test_a_submission_that_is_given_up_while_it_waits_for_a_version_takes_no_room() -> None:
+    async def play() -> None:
+        bound = Staleness(0, step_rollouts=2)
+        async with open_scripted_run(step, lease_s=60, staleness=bound) as run:
+            await run.manager.limit(RunLimits(max_groups=1))
+            await run.manager.start(walk())
+            with anyio.move_on_after(1) as waiting:
+                await run.manager.start(walk())
+            assert waiting.cancelled_caught
+            await announce(run, 1)
+            with anyio.fail_after(10):
+                await run.manager.start(walk())
 
     virtual_time.run(play)
 

@@ -3,14 +3,17 @@
 import os
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from types import SimpleNamespace
 
 import anyio
 import pytest
 
+from envhub.contracts.delivery import RunLimits
 from envhub.contracts.environment import Resume
 from envhub.contracts.events import (
     Event,
@@ -21,15 +24,18 @@ from envhub.contracts.events import (
     RolloutStarted,
     TurnRecorded,
 )
-from envhub.contracts.ids import RolloutId
+from envhub.contracts.ids import RolloutId, group_of
 from envhub.contracts.members import MemberState
 from envhub.contracts.outcome import Outcome, Status
 from envhub.contracts.pause import PauseMode, Scope
 from envhub.contracts.rollout import GroupRequest
 from envhub.errors import Boundary, UsageError, WorkersLost
 from envhub.monitor.verify import verify
-from envhub.rollouts.process_workers import Crew, ProcessWorkers
+from envhub.rollouts import team
+from envhub.rollouts.group import RolloutGroup
+from envhub.rollouts.process_workers import ProcessWorkers
 from envhub.rollouts.replay import ENDED_EARLY
+from envhub.rollouts.staffing import Bounds
 from envhub.store import codec
 from envhub.testing.runs import request
 from tests.rollouts.crews import CrewRun, open_crew_run
@@ -247,6 +253,17 @@ async def test_workers_that_cannot_be_opened_end_the_run_before_it_began() -> No
             raise AssertionError
 
 
+@pytest.mark.parametrize(("ahead_s", "which"), [(3600, "behind"), (-3600, "ahead of")])
+async def test_a_worker_whose_clock_is_wrong_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, ahead_s: float, which: str
+) -> None:
+    monkeypatch.setattr(team, "time", SimpleNamespace(time=lambda: time.time() + ahead_s))
+    why = rf"worker process \d+ has a clock 3,[56]\d\d s {which} its manager's; set both right"
+    with pytest.RaisesGroup(pytest.RaisesExc(UsageError, match=why), flatten_subgroups=True):
+        async with open_crew_run(1):
+            raise AssertionError
+
+
 async def test_workers_that_die_and_die_end_the_run() -> None:
     with pytest.RaisesGroup(pytest.RaisesExc(WorkersLost, match="ended with exit code 7"), flatten_subgroups=True):
         async with open_crew_run(1, factory="tests.rollouts.crews:deadly"):
@@ -254,5 +271,57 @@ async def test_workers_that_die_and_die_end_the_run() -> None:
 
 
 def test_a_crew_of_nobody_is_refused() -> None:
-    with pytest.raises(UsageError, match="must be positive"):
-        Crew(0, "", b"", [])
+    with pytest.raises(UsageError, match="0 to 2 worker processes; there must be 1 at least"):
+        Bounds(0, 2)
+
+
+async def most_at_once(run: CrewRun, groups: Sequence[RolloutGroup]) -> int:
+    """In how many turns of these groups the model was at the same time."""
+    ids = {group.id for group in groups}
+    events = [event for event in await run.events() if isinstance(event, TurnRecorded)]
+    turns = [event.turn.timings for event in events if group_of(event.rollout_id) in ids]
+    now, most = 0, 0
+    for _, change in sorted(both for turn in turns for both in ((turn.started_at, 1), (turn.ended_at, -1))):
+        now += change
+        most = max(most, now)
+    return most
+
+
+async def test_a_worker_that_needs_more_of_a_limit_has_what_others_do_not_need() -> None:
+    async with open_crew_run(2, latency_s=0.5, max_running=4) as run:
+        bushy = request("test/branching-v0", k=1)
+        bushy = replace(bushy, rollout=replace(bushy.rollout, task=branching_task([()] * 8)))
+        assert await most_at_once(run, [await run.ended(bushy)]) == 4  # all of them in one worker
+        crowd = [await run.manager.start(request("test/walk-v0", k=6, task=THREE)) for _ in range(3)]
+        for group in crowd:
+            await group.handed_on.wait()
+        assert await most_at_once(run, crowd) == 4  # in both together
+
+
+async def test_a_limit_that_is_changed_holds_in_all_workers() -> None:
+    async with open_crew_run(2, latency_s=0.3, max_running=8) as run:
+        await run.manager.limit(RunLimits(max_running=2))
+        assert (await run.manager.state()).limits.max_running == 2
+        await anyio.sleep(1.0)  # both have heard of it
+        assert await most_at_once(run, [await run.ended(request("test/walk-v0", k=8))]) == 2
+
+
+async def test_there_are_more_workers_while_there_is_more_to_do_and_none_is_ended_under_a_rollout() -> None:
+    async with open_crew_run(1, max_processes=3, latency_s=0.3, max_running=12, idle_s=2.0) as run:
+        workers = run.workers
+        assert isinstance(workers, ProcessWorkers)
+        assert len(workers.pids) == 1
+        groups = [await run.manager.start(request("test/long-rerun_tools-v0", k=8)) for _ in range(4)]
+        with anyio.fail_after(60):
+            while len(workers.pids) < 3 or not all(workers.tries):  # noqa: ASYNC110 - nobody announces it
+                await anyio.sleep(0.1)
+            for group in groups:
+                await group.handed_on.wait()
+            late = await run.manager.start(request("test/long-rerun_tools-v0", k=3))  # in several of them
+            while len(workers.pids) > 1:  # noqa: ASYNC110
+                await anyio.sleep(0.1)
+            await late.handed_on.wait()
+        assert workers.deaths == 0
+        assert not any(isinstance(event, RolloutResumed) for event in await run.events())
+        assert (await run.members()).drained
+        assert not (await verify(run.store)).findings

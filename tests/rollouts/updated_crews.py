@@ -14,7 +14,6 @@ from envhub.rollouts.admission import Slots
 from envhub.rollouts.pause import Pauses
 from envhub.rollouts.platform import Platform, ServedPolicy
 from envhub.rollouts.recorder import Recording
-from envhub.rollouts.share import Share
 from envhub.tokens.byte_tokenizer import CHATML_TEMPLATE, ByteTokenizer
 from envhub.tokens.chat import ChatRenderer
 from tests.rollouts.crews import answer
@@ -69,7 +68,7 @@ def loads(folder: Path) -> list[str]:
 
 
 @asynccontextmanager
-async def shared_servers(settings: bytes, share: Share, recorder: Recording) -> AsyncIterator[Platform]:
+async def shared_servers(settings: bytes, recorder: Recording) -> AsyncIterator[Platform]:
     """`settings`: the folder of the servers a, b (of the policy that trains), c and d (of a frozen one)."""
     folder = Path(settings.decode())
     servers = {name: FileServer(folder / name, 0.2) for name in "abcd"}
@@ -77,17 +76,17 @@ async def shared_servers(settings: bytes, share: Share, recorder: Recording) -> 
         open_replicas({name: servers[name] for name in "ab"}, places=16) as trained,
         open_replicas({name: servers[name] for name in "cd"}, places=16) as frozen,
     ):
-        yield platform({TRAINED: trained, FROZEN: frozen}, share, recorder)
+        yield platform({TRAINED: trained, FROZEN: frozen}, recorder)
 
 
 @asynccontextmanager
-async def own_models(settings: bytes, share: Share, recorder: Recording) -> AsyncIterator[Platform]:
+async def own_models(settings: bytes, recorder: Recording) -> AsyncIterator[Platform]:
     """`settings`: a folder in which each process has one for its own engine, by its pid."""
-    yield platform({TRAINED: FileServer(Path(settings.decode()) / str(os.getpid()), 0.2)}, share, recorder)
+    yield platform({TRAINED: FileServer(Path(settings.decode()) / str(os.getpid()), 0.2)}, recorder)
 
 
-def platform(engines: dict[PolicyId, ServedEngine], share: Share, recorder: Recording) -> Platform:
+def platform(engines: dict[PolicyId, ServedEngine], recorder: Recording) -> Platform:
     tokenizer = ByteTokenizer()
     models = {policy: Model("files", engine, tokenizer, CHATML_TEMPLATE) for policy, engine in engines.items()}
     policies = {policy: ServedPolicy(model, ChatRenderer.of(model)) for policy, model in models.items()}
-    return Platform(policies, EnvironmentPool(quota=share.quota), Slots(share.quota(16)), recorder, Pauses())
+    return Platform(policies, EnvironmentPool(), Slots(16), recorder, Pauses())

@@ -2,7 +2,7 @@
 
 A place is held up while its holder waits for another, or while a rollout that must end before the holder can waits for
 one. A scope is what a limit counts. Full scopes whose places are all held up by wishes for places in just these scopes
-are a deadlock: nobody would ever give one back.
+are a deadlock: nobody would ever give one back. A scope is full once no other worker has a place to spare for it.
 """
 
 from collections import Counter
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from envhub.contracts.ids import RolloutId
+from envhub.contracts.quota import Quota
 
 Scope: TypeAlias = tuple[str, Hashable]  # of what, and which of them
 
@@ -33,7 +34,7 @@ class Wish:
     """One wish for a place, from when it begins to wait until the place is given back."""
 
     holder: Holder
-    scopes: Mapping[Scope, int]  # what it counts for -> how many may
+    scopes: Mapping[Scope, Quota]  # what it counts for -> how many may
     refuse: Callable[[], None]  # called once where it keeps up a deadlock, and waits no longer
     returns: bool = False  # it had a place before and is to have one again: others are refused before it
 
@@ -53,6 +54,10 @@ class Waits:
     def held(self, scope: Scope) -> int:
         """How many places of it are."""
         return len(self._held.get(scope, ()))
+
+    def most_held(self, kind: str) -> int:
+        """How many places are held of that scope of a kind of which most are."""
+        return max((len(held) for scope, held in self._held.items() if scope[0] == kind), default=0)
 
     def wait(self, wish: Wish) -> None:
         self._waiting[wish] = None
@@ -104,7 +109,8 @@ class Waits:
 
     def _full(self, scope: Scope) -> bool:
         held = self._held[scope]
-        return len(held) >= next(iter(held)).scopes[scope]
+        quota = next(iter(held)).scopes[scope]
+        return quota.final and len(held) >= quota.limit
 
     def _all_held_up(self, scope: Scope, held_up: Container[RolloutId]) -> bool:
         return all(wish.holder.rollout_id in held_up for wish in self._held[scope])

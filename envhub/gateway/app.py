@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from envhub.contracts.guard import Guard
 from envhub.errors import EnvhubError
 from envhub.gateway.call_response import CallResponse
 from envhub.gateway.control import control_routes
@@ -30,6 +31,7 @@ from envhub.gateway.kept_calls import KeptCall
 from envhub.gateway.measured import Measured, Observe
 from envhub.gateway.openapi import openapi
 from envhub.gateway.sessions import Session, Sessions
+from envhub.monitor.acts import Acts
 
 KEEP_ALIVE_S = 10.0
 PREFIX = "/r/"
@@ -38,17 +40,18 @@ PREFIX = "/r/"
 def create_app(
     sessions: Sessions,
     *,
-    control_token: str | None = None,
+    guard: Guard | None = None,  # None: whoever is on this machine may open rollouts
+    acts: Acts | None = None,
     open_rollout: OpenRollout | None = None,  # None: rollouts are opened from within only
     keep_alive_s: float = KEEP_ALIVE_S,  # between signs of life in a stream that waits for its answer
     clock: Callable[[], float] = time.time,
     observe: Observe | None = None,  # is told of each request
 ) -> ASGIApp:
-    """The application. `control_token` guards the routes that open rollouts; without it only this machine may."""
+    """The application. The `guard` stands before the routes that open rollouts, and `acts` gets who was turned away."""
 
     async def read(request: Request) -> tuple[Session, Asked, bytes]:
         session = sessions.find(key_of(request))
-        body = await read_body(request)
+        body = await read_body(request, session.room)
         now, path, id = int(clock()), request.path_params, session.new_id()
         asked = Asked(decoded(body, object), session.sampling, session.rules, id, now, path, session.kept)
         return session, asked, body
@@ -58,7 +61,9 @@ def create_app(
             session, asked, body = await read(request)
             call = dialect.parse(asked)
             kept = KeptCall(request, body, key_of(request)) if session.keeps_calls else None
-            return CallResponse(call, session, fork=fork_of(request.headers), keep_alive_s=keep_alive_s, kept=kept)
+            return CallResponse(
+                call, session, size=len(body), fork=fork_of(request.headers), keep_alive_s=keep_alive_s, kept=kept
+            )
 
         return Route(dialect.path, answer, methods=["POST"])
 
@@ -82,7 +87,7 @@ def create_app(
     routes = [*map(answering, DIALECTS), *map(counting, COUNTS), Route("/v1/models", models)]
     routes += [Route("/healthz", healthz), Route("/envhub/v1/openapi.json", described)]
     if open_rollout is not None:
-        routes += control_routes(sessions, open_rollout, token=control_token)
+        routes += control_routes(sessions, open_rollout, guard or Guard(), acts)
     app: ASGIApp = Starlette(routes=routes, exception_handlers=_handlers())
     if observe is not None:
         app = Measured(app, [route.path for route in routes], observe)

@@ -32,12 +32,21 @@ class CallResponse(Response):
     """Answers a call with what the session's policy does: whole, or as a stream of what is heard of it."""
 
     def __init__(
-        self, call: Call, session: Session, *, fork: Fork, keep_alive_s: float, kept: KeptCall | None = None
+        self,
+        call: Call,
+        session: Session,
+        *,
+        size: int,
+        fork: Fork,
+        keep_alive_s: float,
+        kept: KeptCall | None = None,
     ) -> None:
-        """`fork` is what the request's headers say of the call. `kept` is told the answer, and then recorded."""
+        """`size` is of the request's body, `fork` what its headers say of the call. `kept` is told the answer, and then
+        recorded."""
         self.raw_headers = STREAMED if call.stream else WHOLE
         self._call = call
         self._session = session
+        self._size = size
         self._fork = fork
         self._keep_alive_s = keep_alive_s
         self._answer = _Answer(hears=call.stream is not None)
@@ -46,6 +55,10 @@ class CallResponse(Response):
         self._kept = kept
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._session.unanswered.holding(self._size):
+            await self._call_and_answer(scope, receive, send)
+
+    async def _call_and_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         on_hang_up: OnHangUp | None = scope.get("extensions", {}).get(HANG_UP)
         if on_hang_up is not None:
             on_hang_up(self._hang_up.cancel)

@@ -1,6 +1,6 @@
 """CallRules: what of its sampling an agent decides, whose calls train, and whether calls are kept as they came."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from envhub.contracts.turn import TRAINING_KINDS, CallKind, Sampling
 from envhub.errors import UsageError
@@ -41,6 +41,5 @@ class CallRules:
             seed = rollouts.seed
         elif not 0 <= seed < SEEDS:
             raise UsageError(f"seed is {seed}; it must lie in [0, 2**63)")
-        asked = (temperature, max_tokens, seed)
-        same = asked == (rollouts.temperature, rollouts.max_tokens, rollouts.seed)
-        return None if same else Sampling(*asked)
+        asked = replace(rollouts, temperature=temperature, max_tokens=max_tokens, seed=seed)
+        return None if asked == rollouts else asked

@@ -4,7 +4,6 @@ open {"environment": "demo/sums-v0", "task": 0} -> {"rollout_id", "base_url", "a
 finish {"answer": "4"}, with that key           -> {"rollout_id", "status", "reward", "components", "failure"}
 """
 
-import hmac
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,10 +15,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive
 
+from envhub.contracts.access import Caller, Role
 from envhub.contracts.context import Endpoint
+from envhub.contracts.guard import Guard
 from envhub.contracts.messages import JsonObject
 from envhub.contracts.outcome import Outcome
-from envhub.errors import EnvhubError
+from envhub.errors import AccessRefused, EnvhubError
 from envhub.gateway.call_response import cancel_when_left
 from envhub.gateway.desk import OpenedRollout, OpenRollout, Question
 from envhub.gateway.dialects.openai_chat_reply import message_json
@@ -27,6 +28,7 @@ from envhub.gateway.errors import ApiError
 from envhub.gateway.http import bearer, json_response, read_json
 from envhub.gateway.sessions import Sessions
 from envhub.http_server import is_loopback, names_loopback
+from envhub.monitor.acts import Acts
 
 OPEN_S = 60.0  # a rollout that has not asked by then, for want of room, a slot or a sandbox, is cancelled
 CANCEL_S = 30.0
@@ -48,12 +50,12 @@ class FinishBody(msgspec.Struct):
     answer: str
 
 
-def control_routes(sessions: Sessions, open_rollout: OpenRollout, *, token: str | None) -> list[Route]:
+def control_routes(sessions: Sessions, open_rollout: OpenRollout, guard: Guard, acts: Acts | None) -> list[Route]:
     """Routes for programs that bring their own agent."""
 
     async def open_session(request: Request) -> Response:
-        admit_operator(request, token)
-        body = await read_json(request, OpenBody)
+        await admit_agent(request, guard, acts)
+        body = await read_json(request, OpenBody, sessions.room)
         rollout, question = await _open(sessions, open_rollout, body, request.receive)
         base_url = _base_url(request, question.endpoint)
         return json_response(_opened(rollout, question, base_url), status=201)
@@ -63,7 +65,7 @@ def control_routes(sessions: Sessions, open_rollout: OpenRollout, *, token: str 
         session = sessions.find(bearer(request))
         if session.rollout_id != rollout_id:
             raise ApiError(403, "wrong_rollout", f"this key is of rollout '{session.rollout_id}', not '{rollout_id}'")
-        body = await read_json(request, FinishBody)
+        body = await read_json(request, FinishBody, session.room)
         rollout = sessions.desk.answer(session.rollout_id, body.answer)
         if rollout is None:
             raise ApiError(409, "no_answer_awaited", f"rollout '{rollout_id}' awaits no answer, or has it already")
@@ -75,18 +77,26 @@ def control_routes(sessions: Sessions, open_rollout: OpenRollout, *, token: str 
     ]
 
 
-def admit_operator(request: Request, token: str | None) -> None:
-    """Lets in who knows the token; where none is set, programs of this machine, but no web page open on it.
+async def admit_agent(request: Request, guard: Guard, acts: Acts | None) -> None:
+    """Lets in who may open a rollout: the token of an agent or an operator. Where there are no tokens, programs of this
+    machine, but no web page open on it.
 
     Raises:
-        ApiError: 401 or 403.
+        AccessRefused: the token, or the rate.
+        ApiError: 403, no program of this machine.
     """
-    if token:
-        if not hmac.compare_digest(bearer(request).encode(), token.encode()):
-            raise ApiError(401, "invalid_control_token", "the control token is missing or wrong; send it as the bearer")
-    elif "origin" in request.headers or not _is_local(request):
-        message = "without a control token only programs on this machine are served; set a token to allow others"
+    if guard.open and ("origin" in request.headers or not _is_local(request)):
+        message = "without a token only programs on this machine are served; set one to allow others"
         raise ApiError(403, "forbidden", message)
+    caller = Caller(None, request.client.host if request.client else "")
+    try:
+        caller = guard.caller(bearer(request), caller.address)
+        guard.demand(caller, Role.AGENT)
+        guard.spend("session", caller)
+    except AccessRefused as error:
+        if acts is not None:
+            await acts.turned_away(caller, "gateway", "open", str(error))
+        raise
 
 
 def _is_local(request: Request) -> bool:

@@ -1,17 +1,36 @@
 """ApiError: an HTTP answer that is no completion, before a dialect puts it into its own words."""
 
+import math
 from collections.abc import Mapping
 
-from envhub.errors import Boundary, EnvhubError, Fault, Truncated, UsageError
+from envhub.errors import (
+    Boundary,
+    EnvhubError,
+    Fault,
+    RateExceeded,
+    Truncated,
+    UnknownCaller,
+    UsageError,
+    WrongRole,
+)
 
-RETRY_AFTER_S = 1
+RETRY_AFTER_S = 1.0
 
 
 class ApiError(EnvhubError):
     """Status, machine-readable code and message; `param` names the field at fault, if one is."""
 
-    def __init__(self, status: int, code: str, message: str, param: str = "", retryable: bool = False) -> None:
-        super().__init__(status, code, message, param, retryable)
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        param: str = "",
+        retryable: bool = False,
+        retry_after_s: float = RETRY_AFTER_S,
+    ) -> None:
+        super().__init__(status, code, message, param, retryable, retry_after_s)
+        self.retry_after_s = retry_after_s
         self.status = status
         self.code = code
         self.message = message
@@ -24,7 +43,7 @@ class ApiError(EnvhubError):
     @property
     def headers(self) -> Mapping[str, str]:
         """Says to SDKs whether to try again: by themselves they would repeat every 409 and 5xx."""
-        return {"retry-after": str(RETRY_AFTER_S)} if self.retryable else {"x-should-retry": "false"}
+        return {"retry-after": str(math.ceil(self.retry_after_s))} if self.retryable else {"x-should-retry": "false"}
 
 
 def api_error(error: EnvhubError) -> ApiError:
@@ -38,6 +57,12 @@ def api_error(error: EnvhubError) -> ApiError:
             return ApiError(400, "invalid_request", error.message)
         case Fault():
             return ApiError(_fault_status(error), f"{error.boundary}_fault", error.message, retryable=error.retryable)
+        case UnknownCaller():
+            return ApiError(401, "invalid_token", str(error))
+        case WrongRole():
+            return ApiError(403, "wrong_role", str(error))
+        case RateExceeded():
+            return ApiError(429, "rate_limit_exceeded", str(error), retryable=True, retry_after_s=error.retry_after_s)
         case UsageError():
             return ApiError(400, "invalid_request", str(error))
         case _:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from envhub.contracts.messages import JsonObject
 from envhub.gateway.compression import unpacked
 from envhub.gateway.errors import ApiError
+from envhub.gateway.places import Room
 
 MAX_BYTES = 32 * 2**20
 READ_S = 60.0
@@ -43,22 +44,23 @@ def json_response(content: JsonObject, *, status: int = 200, headers: Mapping[st
     return Response(msgspec.json.encode(content), status, headers, media_type="application/json")
 
 
-async def read_json(request: Request, kind: type[T]) -> T:
-    """The body, decoded; `object` takes any JSON.
+async def read_json(request: Request, kind: type[T], room: Room) -> T:
+    """The body, decoded; `object` takes any JSON. It takes `room` while it is received.
 
     Raises:
-        ApiError: 400, no JSON or not of that kind; 408, too slow; 413, too large; 415, compressed in an unknown way.
+        ApiError: 400, no JSON or not of that kind; 408, too slow; 413, too large; 415, compressed in an unknown way;
+            429, no room.
     """
-    return decoded(await read_body(request), kind)
+    return decoded(await read_body(request, room), kind)
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, room: Room) -> bytes:
     """The body, no longer compressed.
 
     Raises:
-        ApiError: 400, 408, 413 and 415, as of read_json.
+        ApiError: 400, 408, 413, 415 and 429, as of read_json.
     """
-    body = unpacked(await _read_body(request), request.headers.get("content-encoding", ""), MAX_BYTES)
+    body = unpacked(await _read_body(request, room), request.headers.get("content-encoding", ""), MAX_BYTES)
     if len(body) > MAX_BYTES:
         raise _too_large()
     return body
@@ -75,20 +77,24 @@ def decoded(body: bytes, kind: type[T]) -> T:
         raise ApiError(400, "invalid_json", f"the body can't be read: {error}") from error
 
 
-async def _read_body(request: Request) -> bytes:
+async def _read_body(request: Request, room: Room) -> bytes:
     """The raw body; what exceeds the limit is never kept."""
     chunks: list[bytes] = []
-    size = 0
+    size = kept = 0
     with anyio.move_on_after(READ_S) as patience:
         try:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size <= MAX_BYTES:
+                    room.take(len(chunk))
+                    kept = size
                     chunks.append(chunk)
                 elif size > DRAINED * MAX_BYTES:
                     break
         except ClientDisconnect as error:
             raise ApiError(400, "incomplete_body", "the connection closed within the body") from error
+        finally:
+            room.give_back(kept)
     if patience.cancelled_caught:
         raise ApiError(408, "request_timeout", f"the body took longer than {READ_S:g} s; send it at once")
     if size > MAX_BYTES:

@@ -27,11 +27,13 @@ from envhub.gateway.call_rules import CallRules
 from envhub.gateway.desk import Desk
 from envhub.gateway.errors import ApiError
 from envhub.gateway.kept_calls import RecordCall
-from envhub.gateway.places import PATIENCE_S, Places
+from envhub.gateway.places import PATIENCE_S, Places, Room
 
 MAX_CALLS = 64
 ALL_ENFORCED = CallRules()
 MAX_ALL_CALLS = 4096  # in flight, a listener
+MAX_ROOM = 256 * 2**20  # bytes of bodies that are being received, a session, and as many that wait for their answers
+MAX_ALL_ROOM = 2 * 2**30  # that are being received, a listener
 MAX_KEPT = 256  # conversations, a session: messages are shared between those that go on from each other
 GRACE_S = 5.0  # for calls that were cancelled to clean up
 
@@ -47,10 +49,11 @@ class Session:
         rules: CallRules,
         own: Places,
         shared: Places,
+        room: Room,
         record: RecordCall | None = None,
     ) -> None:
-        """`own` places are for its calls alone, the `shared` ones for those of all sessions. `record` gets each call as
-        it went over the wire, where the rules say so."""
+        """`own` places are for its calls alone, the `shared` ones for those of all sessions; `room` is for their
+        bodies. `record` gets each call as it went over the wire, where the rules say so."""
         self.rollout_id = rollout_id
         self.sampling = sampling
         self.rules = rules
@@ -58,6 +61,8 @@ class Session:
         self._record = record if rules.keep_bodies else None
         self._own = own
         self._shared = shared
+        self.room = room
+        self.unanswered = Room(MAX_ROOM, "this rollout")
         self.kept: dict[str, tuple[Message, ...]] = {}  # conversations by the id of the answer that ended them
         self._numbers = count()
         self.answer: Message | None = None  # the newest of the main conversation
@@ -172,6 +177,7 @@ class Sessions:
         self._max_calls = max_calls
         self._patience_s = patience_s
         self._places = Places(MAX_ALL_CALLS, "all rollouts", patience_s=patience_s)
+        self.room = Room(MAX_ALL_ROOM, "all rollouts")
         self._open: dict[str, tuple[bytes, Session]] = {}  # by the public half of the key; digests of the whole
 
     @asynccontextmanager
@@ -181,7 +187,8 @@ class Sessions:
         """A URL and a key whose calls are `policy.act`; `sampling` is the rollout's, `record` as in Session."""
         name, key = _new_key()
         own = Places(self._max_calls, "this rollout", patience_s=self._patience_s)
-        session = Session(rollout_id, policy, sampling, self._rules, own, self._places, record)
+        room = Room(MAX_ROOM, "this rollout", self.room)
+        session = Session(rollout_id, policy, sampling, self._rules, own, self._places, room, record)
         self._open[name] = (_digest(key), session)
         try:
             yield _Endpoint(self._url, key, session, self.desk)

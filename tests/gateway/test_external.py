@@ -8,12 +8,15 @@ from httpx import ASGITransport, AsyncClient
 from openai import AsyncOpenAI
 
 from envhub.agents.external import ExternalAgent
+from envhub.contracts.access import Access, Rates, Role, Token
 from envhub.contracts.context import Budget
 from envhub.contracts.environment import Observation, StepResult
+from envhub.contracts.guard import Guard
 from envhub.contracts.messages import Message
 from envhub.contracts.policy import Action
 from envhub.errors import Boundary, Fault, Truncated
 from envhub.gateway.app import create_app
+from tests.guarding import acts_into, guard
 
 pytestmark = pytest.mark.anyio
 
@@ -134,13 +137,12 @@ async def test_a_client_that_leaves_before_its_rollout_starts_has_it_cancelled(g
     ],
 )
 async def test_the_base_url_is_the_one_that_the_program_used(gateway, host, base_url):
-    app = create_app(gateway.sessions, control_token="t", open_rollout=gateway.run.open)
+    app = create_app(gateway.sessions, guard=guard({"t": Role.AGENT}), open_rollout=gateway.run.open)
     async with AsyncClient(transport=ASGITransport(app), base_url="http://x") as http:
         answer = await http.post(OPEN, json=SUM, headers={"authorization": "Bearer t", "host": host})
     assert answer.json()["base_url"] == (base_url or gateway.endpoint.url)
 
 
-@pytest.mark.parametrize("unset", [None, ""])
 @pytest.mark.parametrize(
     ("client", "host", "headers", "status"),
     [
@@ -151,10 +153,8 @@ async def test_the_base_url_is_the_one_that_the_program_used(gateway, host, base
         ("127.0.0.1", "127.0.0.1", {"origin": "http://evil.example"}, 403),
     ],
 )
-async def test_without_a_token_only_programs_of_this_machine_open_rollouts(
-    gateway, unset, client, host, headers, status
-):
-    app = create_app(gateway.sessions, control_token=unset, open_rollout=gateway.run.open)
+async def test_without_a_token_only_programs_of_this_machine_open_rollouts(gateway, client, host, headers, status):
+    app = create_app(gateway.sessions, open_rollout=gateway.run.open)
     async with AsyncClient(transport=ASGITransport(app, client=(client, 1)), base_url="http://x") as http:
         answer = await http.post(OPEN, json={}, headers={"host": host, **headers})
     assert answer.status_code == status
@@ -162,10 +162,44 @@ async def test_without_a_token_only_programs_of_this_machine_open_rollouts(
 
 @pytest.mark.parametrize(("token", "status"), [("right", 400), ("wrong", 401), ("", 401)])
 async def test_a_token_opens_rollouts_from_everywhere(gateway, token, status):
-    app = create_app(gateway.sessions, control_token="right", open_rollout=gateway.run.open)
+    app = create_app(gateway.sessions, guard=guard({"right": Role.AGENT}), open_rollout=gateway.run.open)
     async with AsyncClient(transport=ASGITransport(app, client=("10.0.0.7", 1)), base_url="http://x") as http:
         answer = await http.post(OPEN, json={}, headers={"authorization": f"Bearer {token}"})
     assert answer.status_code == status
+
+
+async def test_sessions_are_opened_at_their_rate_and_who_is_turned_away_is_recorded(gateway):
+    kept = []
+    door = Guard(Access((Token("acts", Role.AGENT), Token("looks", Role.VIEWER)), rates=Rates(session=0.5)))
+    app = create_app(gateway.sessions, guard=door, acts=acts_into(kept, door), open_rollout=gateway.run.open)
+    async with AsyncClient(transport=ASGITransport(app, client=("10.0.0.7", 1)), base_url="http://x") as http:
+
+        async def ask(token: str):
+            return await http.post(OPEN, json={}, headers={"authorization": f"Bearer {token}"})
+
+        statuses = [(await ask("acts")).status_code for _ in range(11)]
+        refused = [await ask(token) for token in ("acts", "looks", "guessed")]
+    assert statuses == [400] * 10 + [429]
+    assert [answer.status_code for answer in refused] == [429, 403, 401]
+    assert int(refused[0].headers["retry-after"]) >= 1
+    assert [(act.operator, act.via, act.action) for act in kept[-2:]] == [
+        ("viewer", "gateway", "open"),
+        ("10.0.0.7", "gateway", "open"),
+    ]
+
+
+async def test_a_key_ends_no_rollout_but_its_own_and_a_token_is_no_key(gateway):
+    app = create_app(gateway.sessions, guard=guard({"acts": Role.OPERATOR}), open_rollout=gateway.run.open)
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://x") as http:
+        opened = (await http.post(OPEN, json=SUM, headers={"authorization": "Bearer acts"})).json()
+        finish = f"{OPEN}/another-0-0-0/finish"
+        by_key = {"authorization": f"Bearer {opened['api_key']}"}
+        assert (await http.post(finish, json={"answer": "2"}, headers=by_key)).status_code == 403
+        own = f"{OPEN}/{opened['rollout_id']}/finish"
+        assert (await http.post(own, json={"answer": "2"}, headers={"authorization": "Bearer acts"})).status_code == 401
+        assert (await http.get("/v1/models", headers={"authorization": "Bearer acts"})).status_code == 401
+        assert (await http.get("/v1/models", headers=by_key)).status_code == 200
+        assert (await http.post(OPEN, json=SUM, headers=by_key)).status_code == 401
 
 
 async def test_without_an_opener_there_is_no_such_route(gateway):

@@ -8,10 +8,15 @@ import pytest
 from httpx import AsyncClient
 from starlette.responses import PlainTextResponse
 
+from envhub.contracts.access import Access, Role
 from envhub.errors import UsageError
-from envhub.http_server import HANG_UP, is_loopback, listen, names_loopback, serve
+from envhub.http_server import HANG_UP, is_loopback, listen, names_loopback, protocol, serve
+from tests.guarding import access
 
 pytestmark = pytest.mark.anyio
+
+SECRET = {"a-secret-of-agents": Role.AGENT}
+OURS = access(SECRET, proxied=True)
 
 hello = PlainTextResponse("hello")
 
@@ -36,19 +41,19 @@ async def test_a_taken_port_is_named():
 
 @pytest.mark.parametrize(("host", "port"), [("203.0.113.9", 0), ("127.0.0.1", 99_999), ("no.such.host.invalid", 0)])
 async def test_a_place_that_cannot_be_bound_is_named(host, port):
-    with pytest.raises(UsageError, match=rf"port {port} of {host}"), listen(host, port, token="t"):
+    with pytest.raises(UsageError, match=rf"port {port} of {host}"), listen(host, port, access=OURS):
         pass
 
 
-@pytest.mark.parametrize("token", [None, ""])
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "example.org"])
-async def test_outside_is_refused_without_a_token(host, token):
-    with pytest.raises(UsageError, match="needs a token"), listen(host, token=token):
-        pass
+async def test_outside_is_refused_without_a_token_and_tls(host):
+    for lacking, what in ((Access(), "a token and TLS"), (access(SECRET), "TLS"), (Access(proxied=True), "a token")):
+        with pytest.raises(UsageError, match=f"which needs {what};"), listen(host, access=lacking):
+            pass
 
 
-async def test_outside_is_allowed_with_a_token():
-    with listen("0.0.0.0", token="t") as listener:
+async def test_outside_is_allowed_with_a_token_behind_a_proxy_that_ends_tls():
+    with listen("0.0.0.0", access=OURS) as listener:
         assert listener.url.startswith("http://0.0.0.0:")
 
 
@@ -146,3 +151,79 @@ async def test_an_app_that_took_back_its_wish_is_not_told():
                 assert (await http.get(url)).text == "hello"
             await anyio.sleep(0.05)
     assert told == []
+
+
+async def talk(url: str, *pieces: bytes) -> bytes:
+    """What the server says to these bytes, until it closes the connection."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    said = b""
+    with anyio.fail_after(30):
+        async with await anyio.connect_tcp(host, int(port)) as stream:
+            try:
+                for piece in pieces:
+                    await stream.send(piece)
+                async for some in stream:
+                    said += some
+            except (anyio.BrokenResourceError, anyio.EndOfStream):
+                pass  # it was cut off while it still sent
+    return said
+
+
+async def test_headers_without_end_are_cut_off():
+    with listen() as listener:
+        async with serve(hello, listener) as url:
+            endless = (b"X-%d: %s\r\n" % (number, b"x" * 1000) for number in range(10_000))
+            said = await talk(url, b"GET / HTTP/1.1\r\nHost: x\r\n", *endless)
+            assert not said or said.startswith(b"HTTP/1.1 400")  # a reset may overtake it
+            one_line = await talk(url, b"GET /", *(b"x" * 1000 for _ in range(200)))
+            assert not one_line or one_line.startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("said", [(), (b"GET / HTTP/1.1\r\nHost:",)], ids=["nothing", "half a head"])
+async def test_a_client_that_never_ends_its_head_is_cut_off(said, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_S", 0.2)
+    with listen() as listener:
+        async with serve(hello, listener) as url:
+            assert await talk(url, *said) == b""
+
+
+async def test_a_second_head_on_a_connection_is_bounded_as_the_first(monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_S", 0.2)
+    with listen() as listener:
+        async with serve(hello, listener) as url:
+            said = await talk(url, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/1.1\r\n")
+    assert said.startswith(b"HTTP/1.1 200")
+
+
+async def test_what_takes_longer_than_a_head_may_take_is_not_cut_off(monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_S", 0.1)
+
+    async def slow(scope, receive, send):
+        await anyio.sleep(0.5)
+        await hello(scope, receive, send)
+
+    with listen() as listener:
+        async with serve(slow, listener) as url, AsyncClient(timeout=30) as http:
+            assert (await http.get(url)).text == "hello"
+
+
+async def test_nobody_gets_a_websocket():
+    upgrade = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n"
+    upgrade += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    with listen() as listener:
+        async with serve(hello, listener) as url:
+            assert (await talk(url, upgrade)).startswith(b"HTTP/1.1 200")
+
+
+async def test_who_is_said_to_be_spoken_for_is_believed_of_a_proxy_alone():
+    seen = []
+
+    async def noting(scope, receive, send):
+        seen.append(scope["client"][0])
+        await hello(scope, receive, send)
+
+    for told in (Access(), OURS):
+        with listen(access=told) as listener:
+            async with serve(noting, listener) as url, AsyncClient() as http:
+                await http.get(url, headers={"X-Forwarded-For": "10.9.8.7", "X-Forwarded-Proto": "https"})
+    assert seen == ["127.0.0.1", "10.9.8.7"]

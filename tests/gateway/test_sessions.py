@@ -5,11 +5,12 @@ import pytest
 
 from envhub.contracts.ids import RolloutId
 from envhub.contracts.messages import Message
-from envhub.contracts.policy import Action, PolicyInput
+from envhub.contracts.policy import Action, Policy, PolicyInput
 from envhub.contracts.turn import Sampling
+from envhub.errors import EngineFault
 from envhub.gateway.call_rules import CallRules
 from envhub.gateway.errors import ApiError
-from envhub.gateway.places import Places
+from envhub.gateway.places import Places, Room
 from envhub.gateway.sessions import Session, Sessions
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +34,7 @@ class Stubborn:
 async def test_no_call_is_answered_after_its_session_ended(monkeypatch, grace_s):
     monkeypatch.setattr("envhub.gateway.sessions.GRACE_S", grace_s)
     policy = Stubborn()
-    session = Session(ROLLOUT, policy, Sampling(), CallRules(), Places(1, "it"), Places(1, "all"))
+    session = Session(ROLLOUT, policy, Sampling(), CallRules(), Places(1, "it"), Places(1, "all"), Room(1, "it"))
     refused: list[ApiError] = []
 
     async def call() -> None:
@@ -49,6 +50,29 @@ async def test_no_call_is_answered_after_its_session_ended(monkeypatch, grace_s)
             await anyio.sleep(0.05)
             policy.release.set()
     assert [error.code for error in refused] == ["rollout_ended"]
+
+
+class Failing:
+    async def act(self, input: PolicyInput) -> Action:
+        raise EngineFault("it is down")
+
+
+async def test_calls_of_all_rollouts_share_places_and_give_them_back_however_they_end():
+    shared = Places(1, "all", patience_s=0.01)
+
+    def session(policy: Policy) -> Session:
+        return Session(ROLLOUT, policy, Sampling(), CallRules(), Places(1, "it"), shared, Room(1, "it"))
+
+    policy = Stubborn()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(session(policy).act, INPUT, anyio.CancelScope())
+        await policy.called.wait()
+        with pytest.raises(ApiError, match="calls of all"):
+            await session(Failing()).act(INPUT, anyio.CancelScope())
+        policy.release.set()
+    for _ in range(2):
+        with pytest.raises(EngineFault, match="it is down"):
+            await session(Failing()).act(INPUT, anyio.CancelScope())
 
 
 @pytest.mark.parametrize(

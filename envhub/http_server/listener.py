@@ -1,33 +1,25 @@
-"""An HTTP listener inside a running loop: what the gateway and the dashboard are served by.
-
-Binding comes before serving, so that whoever builds the app knows its URL already. Of requests served here an app may
-ask to be told when their client hangs up (HANG_UP): to wait for that in a task of its own costs as much as the rest of
-the HTTP does.
-"""
+"""Listeners: bound before they serve, so that whoever builds the app knows its URL already."""
 
 import errno
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import anyio
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from envhub.contracts.access import Access, check_exposure
 from envhub.contracts.address import is_loopback
 from envhub.errors import UsageError
-
-__all__ = ["HANG_UP", "Listener", "OnHangUp", "is_loopback", "listen", "names_loopback", "serve"]
-
-HANG_UP = "envhub.hang_up"  # the name of an ASGI extension, an OnHangUp of the request
-OnHangUp: TypeAlias = Callable[[Callable[[], None] | None], None]  # takes what is called then; None: nothing any more
+from envhub.http_server.certificates import Certificates
+from envhub.http_server.protocol import Connection
 
 GRACE_S = 3  # for answers under way when the server stops
 KEEP_ALIVE_S = 75  # longer than clients pool an idle connection, so that they never send into one that closes
+OPEN = Access()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,40 +27,50 @@ class Listener:
     """A bound socket; connections queue on it until an app is served."""
 
     socket: socket.socket
-    url: str  # http://HOST:PORT
+    url: str  # http://HOST:PORT, or https
+    access: Access
+    certificates: Certificates | None
 
 
 @contextmanager
-def listen(host: str = "127.0.0.1", port: int = 0, *, token: str | None = None) -> Iterator[Listener]:
+def listen(host: str = "127.0.0.1", port: int = 0, *, access: Access = OPEN) -> Iterator[Listener]:
     """A listener on a port, 0 for any free one; closed at the end.
 
     Raises:
         UsageError: the port is taken or not allowed, the host is not this machine's, or it can be reached from
-            outside and no token guards it.
+            outside and a token or TLS is missing, or certificates that can't be used.
     """
-    if not token and not is_loopback(host):
-        raise UsageError(f"host '{host}' can be reached from outside, which needs a token; set one, or use 127.0.0.1")
+    check_exposure("HTTP", host, access)
+    certificates = Certificates(access.tls) if access.tls else None
     with _bind(host, port) as bound:
         name = f"[{host}]" if ":" in host else host
-        yield Listener(bound, f"http://{name}:{bound.getsockname()[1]}")
+        scheme = "https" if certificates else "http"
+        yield Listener(bound, f"{scheme}://{name}:{bound.getsockname()[1]}", access, certificates)
 
 
 @asynccontextmanager
 async def serve(app: ASGIApp, listener: Listener) -> AsyncIterator[str]:
     """Serves the app while the block runs and gives its URL; then lets answers under way end, for GRACE_S at most.
 
-    Signals stay with the caller, and the app's lifespan events are not sent: what it needs is opened around it.
+    Signals stay with the caller, and the app's lifespan events are not sent: what it needs is opened around it. What
+    a proxy says of whom it speaks for is believed only where there is one, and it is at an address that uvicorn's
+    FORWARDED_ALLOW_IPS names: this machine's by default.
     """
     config = uvicorn.Config(
         app,
-        http=_Http,
+        http=Connection,
+        ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=listener.access.proxied,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )
+    config.load()
+    if listener.certificates:
+        config.ssl = listener.certificates.server_context()
     server = _Server(config)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.run_on, listener.socket)
@@ -99,26 +101,6 @@ def _bind(host: str, port: int) -> socket.socket:
         else:
             rule = f"can't listen on port {port} of {host} ({error}); choose another host or port"
         raise UsageError(rule) from error
-
-
-class _Http(HttpToolsProtocol):
-    """One connection. It serves one request at a time."""
-
-    _on_hang_up: Callable[[], None] | None = None
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = {HANG_UP: self._tell}  # type: ignore[dict-item]  # of ours
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if self._on_hang_up is not None:
-            self._on_hang_up()
-
-    def _tell(self, on_hang_up: Callable[[], None] | None) -> None:
-        self._on_hang_up = on_hang_up
-        if on_hang_up is not None and self.transport.is_closing():
-            on_hang_up()
 
 
 class _Server(uvicorn.Server):

@@ -1,4 +1,5 @@
-"""The dashboard: its API over a million rollouts, its page, and verify: python -m benchmarks.dashboard [--quick]
+"""The dashboard: lists of a million rollouts, the live overview, the page, verify, metrics and tracing:
+python -m benchmarks.dashboard [--quick]
 
 A store of rollouts is made first (rows of the table alone for the lists, whole events for verify); lists are asked over
 HTTP semantics in this process, so that the figure is the API's own.
@@ -7,7 +8,6 @@ HTTP semantics in this process, so that the figure is the API's own.
 import argparse
 import json
 import platform
-import random
 import sqlite3
 import sys
 import tempfile
@@ -18,15 +18,13 @@ from pathlib import Path
 import anyio
 import httpx
 
-from benchmarks.dashboard_parts import page
+from benchmarks.dashboard_parts import live, page, watching
+from benchmarks.dashboard_parts.rows import fill
 from envhub.contracts.events import Event
 from envhub.contracts.ids import RunId
 from envhub.dashboard.api import create_app
-from envhub.monitor.activity import Activity
-from envhub.monitor.metrics import Metrics
 from envhub.monitor.rollout_table import RolloutTable
 from envhub.monitor.verify import verify
-from envhub.monitor.vitals import Vitals
 from envhub.store.sql_store import SqlTraceStore, open_store
 from envhub.testing.traces import SampleRun, sample_turn
 
@@ -51,6 +49,8 @@ def main() -> None:
     quick: bool = parser.parse_args().quick
     with tempfile.TemporaryDirectory() as folder:
         figures = anyio.run(_measured, Path(folder), quick)
+        figures += watching.measured(quick)
+        figures += live.measured(Path(folder), QUICK_ROLLOUTS if quick else ROLLOUTS, quick=quick)
     figures += page.measured(quick)
     machine = f"{platform.machine()}, Python {platform.python_version()}"
     print(json.dumps({"benchmark": "dashboard", "machine": machine, "figures": figures}))
@@ -60,14 +60,13 @@ async def _measured(folder: Path, quick: bool) -> list[dict[str, object]]:
     count = QUICK_ROLLOUTS if quick else ROLLOUTS
     figures = await _lists(folder / "many.db", count)
     figures.append(await _verified(folder / "events.db", QUICK_VERIFIED if quick else VERIFIED))
-    figures.append(_metrics_cost())
     return figures
 
 
 async def _lists(path: Path, count: int) -> list[dict[str, object]]:
     _say(f"writing {count:,} rollouts")
     await (await open_store(str(path))).close()
-    _fill(path, count)
+    fill(path, count)
     store = await open_store(str(path), read_only=True)
     _say("the first look")
     began = time.process_time()
@@ -149,74 +148,6 @@ def _batches(count: int) -> Iterator[list[Event]]:
         for at, turn in enumerate(turns):
             events += [event for start in starts for event in (run.turn(start, turn), run.step(start, at))]
         yield [*events, *map(run.end, starts), run.closed(number, *range(8)), run.acked(number)]
-
-
-def _metrics_cost() -> dict[str, object]:
-    """CPU of metrics and activity for a turn and its step."""
-    run, activity = SampleRun(RunId("metrics")), Activity()
-    metrics = Metrics(_no_vitals, activity)
-    start = run.start(0, 0)
-    events = [run.turn(start, sample_turn(0)), run.step(start)]
-    for listener in (metrics.take, activity.take):
-        listener(start)
-    began = time.process_time()
-    for _ in range(20_000):
-        for event in events:
-            metrics.take(event)
-            activity.take(event)
-    cost_us = (time.process_time() - began) / 20_000 * 1e6
-    return {"name": "metrics_cpu_us_per_turn", "value": round(cost_us, 1), "unit": "us", "goal": "<= 5 % of a turn"}
-
-
-def _no_vitals() -> Vitals:
-    raise RuntimeError("nobody asks for gauges here")
-
-
-def _fill(path: Path, count: int) -> None:
-    """Rows of the table as a run leaves them."""
-    with sqlite3.connect(path) as connection:
-        columns = [row[1] for row in connection.execute("PRAGMA table_info(rollouts)")]
-        places = ", ".join("?" * len(columns))
-        rows = (tuple(row[name] for name in columns) for row in _rows(count))
-        connection.execute(
-            "INSERT INTO runs (run_id, started_at, seed, submitted) VALUES ('big', 1.7e9, 1, ?)", (count,)
-        )
-        connection.executemany(f"INSERT INTO rollouts ({', '.join(columns)}) VALUES ({places})", rows)
-
-
-def _rows(count: int) -> Iterator[dict[str, object]]:
-    chance = random.Random(1)
-    for at in range(count):
-        group, version = at // 8, at * 200 // count
-        status = chance.choices(("completed", "truncated", "failed", "cancelled"), (85, 8, 5, 2))[0]
-        scored, failed = status in ("completed", "truncated"), status == "failed"
-        started = 1.7e9 + at / 1000
-        yield {
-            "seq": at + 1,
-            "rollout_id": f"big-{group}-{at % 8}-0",
-            "run_id": "big",
-            "group_id": f"big-{group}",
-            "member": at % 8,
-            "attempt": 0,
-            "parent": None,
-            "root": f"big-{group}-{at % 8}-0",
-            "environment": f"demo/env-{group % 12}-v0",
-            "task_id": f"task-{group % 997}",
-            "policy_id": "policy",
-            "status": status,
-            "truncated_by": "turns" if status == "truncated" else "",
-            "reward": chance.choice((0.0, 0.5, 1.0)) + chance.random() / 100 if scored else None,
-            "failure": chance.choice(("engine", "sandbox", "judge", "tool")) if failed else None,
-            "failure_message": "lost" if failed else "",
-            "requeued": False,
-            "turns": chance.randint(1, 9),
-            "prompt_tokens": chance.randint(50, 5_000),
-            "sampled_tokens": chance.randint(10, 9_000),
-            "version_min": version,
-            "version_max": version + chance.randint(0, 2),
-            "started_at": started,
-            "ended_at": started + chance.expovariate(1 / 30),
-        }
 
 
 def _say(what: str) -> None:

@@ -4,43 +4,42 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
+from envhub.contracts.guard import Guard
 from envhub.contracts.store import BrowsableStore
 from envhub.dashboard.decoder import Decoder, Decoders
 from envhub.dashboard.live_run import LiveRun
 from envhub.dashboard.page import STATIC, page
 from envhub.dashboard.routes import metrics, router
-from envhub.dashboard.security import LoopbackNames, SecurityHeaders, Tokens
+from envhub.dashboard.security import LoopbackNames, SecurityHeaders, SmallBodies, turned_away
 from envhub.dashboard.shared import Dashboard
-from envhub.errors import StoreError, UsageError
+from envhub.errors import AccessRefused, StoreError, UsageError
 
 
 def create_app(
     store: BrowsableStore,
     decoder: Decoder | None,
     *,
-    token: str | None = None,
-    viewer_token: str | None = None,
+    guard: Guard | None = None,
     live: LiveRun | None = None,
 ) -> FastAPI:
     """The JSON API under /api and the page everywhere else. It leaves `store` open, and writes nothing to it.
 
     `decoder` gives tokens their text in the runs of its model; in others, and without it, the page shows ids.
-    With a `token`, every call of the API must bring it as a Bearer; the page itself loads and asks for it. Who brings
-    the `viewer_token` may look, not steer. Without any, the dashboard answers under the names of loopback alone.
+    The `guard` says who may do what. With tokens, every call of the API must bring one as a Bearer; the page itself
+    loads and asks for it. Without any, whoever reaches the dashboard may do all, under the names of loopback alone.
     `live` is the run that may be steered here.
-
-    Raises:
-        UsageError: an empty token, or one for viewers alone.
     """
-    tokens = Tokens(token, viewer_token)
+    guard = guard or Guard()
     app = FastAPI(title="envhub dashboard", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.dashboard = Dashboard(store, Decoders(store, decoder), tokens, live)
+    app.state.dashboard = Dashboard(store, Decoders(store, decoder), guard, live)
     app.include_router(router)
     app.include_router(metrics.router)
     app.mount("/", page(STATIC))
-    if token is None:
+    app.add_middleware(SmallBodies)
+    if guard.open:
         app.add_middleware(LoopbackNames)
     app.add_middleware(SecurityHeaders)  # added last, so the outermost: refusals bear them too
+    app.add_exception_handler(AccessRefused, turned_away)
     app.add_exception_handler(UsageError, _usage_error)
     app.add_exception_handler(StoreError, _store_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)

@@ -10,7 +10,7 @@ from anyio.to_thread import run_sync
 from envhub.monitor.rollout_table import RolloutTable
 
 LOOK_S = 0.5  # between two looks into the store, at least,
-SHARE = 0.02  # of the time that looking, or counting the same thing again, may take
+SHARE = 0.008  # of a core that looking, or counting the same thing again, may take: an overview does five such things
 LONGEST_S = 5.0  # that a look is put off: on a busy machine it takes long and costs little
 KEPT = 256  # things that were counted
 

@@ -1,12 +1,12 @@
 """LiveRun: the run that the dashboard's own process plays, as the dashboard sees it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from envhub.contracts.delivery import Control
-from envhub.contracts.events import OperatorActed
 from envhub.contracts.ids import RunId
 from envhub.monitor.activity import Activity
+from envhub.monitor.acts import Acts
 from envhub.monitor.cpu_profile import CpuProfiler
 from envhub.monitor.metrics import Metrics
 from envhub.monitor.vitals import Vitals
@@ -18,7 +18,7 @@ class LiveRun:
 
     run_id: RunId
     control: Control
-    record: Callable[[OperatorActed], Awaitable[None]]  # durable once it returns
+    acts: Acts
     vitals: Callable[[], Vitals]
     activity: Activity
     metrics: Metrics

@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 from pydantic import BaseModel
 
+from envhub.contracts.access import Role
 from envhub.contracts.ids import RunId
 from envhub.contracts.members import MemberState
 from envhub.contracts.messages import JsonObject, Message, ToolCall
@@ -18,7 +19,6 @@ from envhub.contracts.turn import NO_VERSION, Fork, Span
 from envhub.contracts.usage import Usage
 from envhub.dashboard.conditions import SearchProgress
 from envhub.dashboard.decoder import Decode
-from envhub.dashboard.security import Access
 from envhub.dashboard.token_text import pieces_or_none
 
 LONGEST_TEXT = 100_000  # characters of one text in a transcript; a route of its own gives all of it
@@ -28,7 +28,7 @@ LONGEST_TEXT = 100_000  # characters of one text in a transcript; a route of its
 class SessionRecord:
     """Who asks, and what this dashboard can do."""
 
-    role: Access
+    role: Role
     live_run: RunId | None  # that this process plays: it alone can be steered here
     decoder: bool  # tokens may have text
 

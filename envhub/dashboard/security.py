@@ -1,19 +1,24 @@
 """Who may ask, and what a browser may do with the answers."""
 
-from dataclasses import dataclass
-from enum import StrEnum
-from hmac import compare_digest
+import math
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from envhub.errors import UsageError
+from envhub.contracts.access import Caller, Role
+from envhub.contracts.guard import Guard
+from envhub.dashboard.live_run import LiveRun
+from envhub.errors import AccessRefused, RateExceeded, UnknownCaller, WrongRole
 from envhub.http_server import names_loopback
+
+DASHBOARD = "dashboard"  # the door, in the log of acts
+LONGEST_ACTION = 20  # letters of what was asked for, which somebody unknown may have chosen
+MAX_BODY = 64 * 1024  # bytes of a request: acts are short
 
 # Text that a model wrote is shown as text; should a script ever slip through, the policy does not run it.
 HEADERS = {
@@ -43,6 +48,26 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
+class SmallBodies:
+    """Refuses what is larger than MAX_BODY, before it is kept: whoever connects may send a body, token or not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size = 0
+
+        async def receive_some() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > MAX_BODY:
+                raise HTTPException(413, f"the body is larger than {MAX_BODY} bytes, and no request here needs as much")
+            return message
+
+        await self._app(scope, receive_some, send)
+
+
 class LoopbackNames:
     """Answers only who asked for a name of loopback. A web page may have its own name resolve to this machine (DNS
     rebinding) and would then read the answers as its own; it can't choose the Host that its browser sends."""
@@ -63,66 +88,52 @@ def _refusal(host: str) -> ASGIApp:
     return JSONResponse({"detail": f"{rule}; open it by one of these, or set a token"}, 403)
 
 
-class Access(StrEnum):
-    """What somebody may do."""
-
-    VIEWER = "viewer"  # look
-    OPERATOR = "operator"  # and steer the run
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """What callers prove themselves with. Without any, whoever reaches this dashboard is an operator."""
-
-    operator: str | None = None
-    viewer: str | None = None
-
-    def __post_init__(self) -> None:
-        for token in (self.operator, self.viewer):
-            if token == "":
-                raise UsageError("the dashboard's token is empty; give a long random one, or None for none")
-        if self.viewer is not None and self.operator is None:
-            raise UsageError("a token for viewers needs one for operators beside it: else everybody may steer the run")
-        if self.viewer is not None and self.viewer == self.operator:
-            raise UsageError("viewers and operators have the same token; give each role one of its own")
-
-    def role_of(self, given: str | None) -> Access | None:
-        """None: it is nobody's."""
-        if self.operator is None or (given and _same(given, self.operator)):
-            return Access.OPERATOR
-        return Access.VIEWER if given and self.viewer and _same(given, self.viewer) else None
-
-
-def _same(given: str, token: str) -> bool:
-    return compare_digest(given.encode(), token.encode())
-
-
-async def role(
+async def caller(
     request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
-) -> Access:
-    """Whose request it is.
+) -> Caller:
+    """Whose request it is: of somebody who may look.
 
     Raises:
-        HTTPException: 401, where the dashboard has a token and this is none of its own.
+        AccessRefused: the token, or too many wrong ones.
     """
-    tokens: Tokens = request.app.state.dashboard.tokens
-    found = tokens.role_of(given.credentials if given else None)
-    if found is None:
-        detail = "this dashboard asks for a token; send it as 'Authorization: Bearer TOKEN'"
-        raise HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
+    guard: Guard = request.app.state.dashboard.guard
+    found = guard.caller(given.credentials if given else "", address_of(request))
+    request.state.caller = found
+    guard.demand(found, Role.VIEWER)
     return found
 
 
-CallerRole = Annotated[Access, Depends(role)]
+AnyCaller = Annotated[Caller, Depends(caller)]
 
 
-async def demand_operator(request: Request, caller: CallerRole) -> None:
+async def demand_operator(request: Request, caller: AnyCaller) -> None:
     """
     Raises:
-        HTTPException: 403, for viewers, and for what a page of another origin asks in a browser's name.
+        WrongRole: who may look only, and what a page of another origin asks in a browser's name.
     """
-    if caller is not Access.OPERATOR:
-        raise HTTPException(403, "this token may look, not steer; ask with the operator's token")
+    guard: Guard = request.app.state.dashboard.guard
+    guard.demand(caller, Role.OPERATOR)
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        raise HTTPException(403, f"a page of '{origin}' may not steer a run; use the dashboard's own page")
+        raise WrongRole(f"a page of '{origin}' may not steer a run; use the dashboard's own page")
+
+
+async def turned_away(request: Request, error: Exception) -> Response:
+    """The answer to who may not; who would have steered is recorded."""
+    assert isinstance(error, AccessRefused)
+    live: LiveRun | None = request.app.state.dashboard.live
+    if live and request.method not in ("GET", "HEAD"):
+        who = getattr(request.state, "caller", None) or Caller(None, address_of(request))
+        await live.acts.turned_away(who, DASHBOARD, request.url.path.rpartition("/")[2][:LONGEST_ACTION], str(error))
+    match error:
+        case RateExceeded():
+            status, headers = 429, {"Retry-After": str(math.ceil(error.retry_after_s))}
+        case UnknownCaller():
+            status, headers = 401, {"WWW-Authenticate": "Bearer"}
+        case _:
+            status, headers = 403, {}
+    return JSONResponse({"detail": str(error)}, status, headers)
+
+
+def address_of(request: Request) -> str:
+    return request.client.host if request.client else "unknown"

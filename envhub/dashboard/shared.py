@@ -9,6 +9,7 @@ import anyio
 from anyio.to_thread import run_sync
 from fastapi import Depends, HTTPException, Request
 
+from envhub.contracts.guard import Guard
 from envhub.contracts.ids import RolloutId
 from envhub.contracts.store import BrowsableStore, RolloutSummary, RunSummary
 from envhub.contracts.trajectory import Trajectory
@@ -18,7 +19,6 @@ from envhub.dashboard.freshness import LOOK_S, Fresh
 from envhub.dashboard.live import SharedLooks
 from envhub.dashboard.live_run import LiveRun
 from envhub.dashboard.recorded import Recorded
-from envhub.dashboard.security import Tokens
 from envhub.monitor.rollout_table import RolloutTable
 from envhub.tokens.rows import trajectory
 
@@ -34,7 +34,7 @@ class Dashboard:
 
     store: BrowsableStore
     decoders: Decoders
-    tokens: Tokens
+    guard: Guard
     live: LiveRun | None
     threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(2))
     table: RolloutTable = field(init=False)

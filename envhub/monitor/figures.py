@@ -15,6 +15,7 @@ from envhub.monitor.rollout_table import BOUNDARIES, STATUSES, Column, RolloutTa
 Rows = NDArray[np.int64]
 BINS = 24
 HEAT_TASKS = 200  # rows of a heat map: those with the most rollouts
+MAX_SPREAD = 1 << 20  # between the least and the greatest of values that are counted in an array over all between
 MAX_VERSIONS = 200  # points of a curve, or columns of a heat map: above it, versions are taken together
 
 
@@ -180,7 +181,7 @@ def staleness(table: RolloutTable, rows: Rows) -> dict[int, int]:
     """How many of the rollouts that ended were how many versions behind, by age: their oldest token against the newest
     version that any rollout had sampled with by then."""
     rows = rows[np.isfinite(table["ended_at"][rows]) & (table["version_min"][rows] >= 0)]
-    rows = rows[np.argsort(table["ended_at"][rows], kind="stable")]
+    rows = rows[np.argsort(table["ended_at"][rows])]
     newest = np.maximum.accumulate(table["version_max"][rows]) if len(rows) else rows
     ages, counts = np.unique(newest - table["version_min"][rows], return_counts=True)
     return dict(zip(ages.tolist(), counts.tolist(), strict=True))
@@ -224,8 +225,20 @@ def _versions(column: Column) -> dict[str, int]:
 
 def _grouped(versions: Column) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The group of each version, and the newest version of each group: MAX_VERSIONS at most."""
-    known, groups = np.unique(versions, return_inverse=True)
+    known, groups = _distinct(versions)
     each = -(-len(known) // MAX_VERSIONS) or 1
     starts = np.arange(0, len(known), each)
     newest = known[np.minimum(starts + each - 1, max(len(known) - 1, 0))] if len(known) else known
     return groups // each, newest
+
+
+def _distinct(values: Column) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The different values, ascending, and which of them each value is: as numpy's unique, but without sorting."""
+    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    if high - low > MAX_SPREAD:
+        known, each = np.unique(values, return_inverse=True)
+        return known, each
+    offsets = values - low
+    present = np.zeros(high - low + 1, np.bool_)
+    present[offsets] = True
+    return np.flatnonzero(present) + low, (np.cumsum(present) - 1)[offsets]

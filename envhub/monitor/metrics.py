@@ -6,7 +6,7 @@ Counters follow the events as they come, on the loop, at about a microsecond eac
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -28,11 +28,11 @@ from envhub.contracts.events import (
 from envhub.contracts.ids import RolloutId
 from envhub.contracts.messages import ToolCall
 from envhub.monitor.activity import Activity
+from envhub.monitor.tallies import Counts, Times
 from envhub.monitor.vitals import Vitals
 from envhub.store.sealed import SealedStep, SealedTurn, gist_of
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1_000, 3_000)  # upper bounds of the buckets of times
 MOST_TOOLS = 200  # names that are told apart: a model may call what there is not
 GROUP_EVENTS = {
     GroupSubmitted: "submitted",
@@ -52,24 +52,34 @@ class Metrics:
         self._registry = registry = CollectorRegistry(auto_describe=False)
         self._running: dict[RolloutId, tuple[str, float]] = {}  # environment, start
         self._tools: set[str] = set()
-        self._started = _counter(registry, "rollouts_started", "Rollouts that began.", "environment")
-        self._ended = _counter(registry, "rollouts_ended", "Rollouts that ended.", "environment", "status")
-        self._failed = _counter(registry, "failures", "By whose fault.", "environment", "boundary")
-        self._seconds = _histogram(registry, "rollout_seconds", "From start to end.", "environment")
+        self._started = self._counts("rollouts_started", "Rollouts that began.", "environment")
+        self._ended = self._counts("rollouts_ended", "Rollouts that ended.", "environment", "status")
+        self._failed = self._counts("failures", "By whose fault.", "environment", "boundary")
+        self._seconds = self._times("rollout_seconds", "From start to end.", "environment")
         self._reward = _gauge(registry, "reward_sum", "Of all valid scores.", "environment")
-        self._scored = _counter(registry, "rollouts_scored", "With a valid score.", "environment")
-        self._turns = _counter(registry, "turns", "Model calls.", "policy")
-        self._tokens = _counter(registry, "tokens", "Prompt (each once) and sampled.", "policy", "kind")
-        self._turn_seconds = _histogram(registry, "turn_seconds", "A model call, retries too.", "policy")
-        self._first_token = _histogram(registry, "first_token_seconds", "Until its first token.", "policy")
-        self._step_seconds = _histogram(registry, "step_seconds", "A step: its tools.", "environment")
-        self._tool_calls = _counter(registry, "tool_calls", "Calls of tools.", "environment", "tool")
-        self._judge_seconds = _histogram(registry, "judge_seconds", "A score's part.", "environment", "part")
-        self._groups = _counter(registry, "groups", "What became of groups.", "event")
+        self._scored = self._counts("rollouts_scored", "With a valid score.", "environment")
+        self._turns = self._counts("turns", "Model calls.", "policy")
+        self._tokens = self._counts("tokens", "Prompt (each once) and sampled.", "policy", "kind")
+        self._turn_seconds = self._times("turn_seconds", "A model call, retries too.", "policy")
+        self._first_token = self._times("first_token_seconds", "Until its first token.", "policy")
+        self._step_seconds = self._times("step_seconds", "A step: its tools.", "environment")
+        self._tool_calls = self._counts("tool_calls", "Calls of tools.", "environment", "tool")
+        self._judge_seconds = self._times("judge_seconds", "A score's part.", "environment", "part")
+        self._groups = self._counts("groups", "What became of groups.", "event")
         self._version = _gauge(registry, "policy_version", "The newest that was announced.", "policy")
-        self._requests = _counter(registry, "gateway_requests", "How requests were answered.", "route", "status")
-        self._request_seconds = _histogram(registry, "gateway_seconds", "Until all was sent.", "route")
+        self._requests = self._counts("gateway_requests", "How requests were answered.", "route", "status")
+        self._request_seconds = self._times("gateway_seconds", "Until all was sent.", "route")
         registry.register(_Gauges(vitals, activity))
+
+    def _counts(self, name: str, help: str, *labels: str) -> Counts:
+        counts = Counts(f"envhub_{name}", help, *labels)
+        self._registry.register(counts)
+        return counts
+
+    def _times(self, name: str, help: str, *labels: str) -> Times:
+        times = Times(f"envhub_{name}", help, *labels)
+        self._registry.register(times)
+        return times
 
     def text(self) -> bytes:
         """All of them, as CONTENT_TYPE says."""
@@ -77,8 +87,8 @@ class Metrics:
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """The gateway answered one; status 0: its client hung up before."""
-        self._requests(route, str(status)).inc()
-        self._request_seconds(route).observe(seconds)
+        self._requests.add(route, str(status))
+        self._request_seconds.add(seconds, route)
 
     def take(self, event: Event) -> None:
         match event:
@@ -89,30 +99,31 @@ class Metrics:
             case RolloutStarted():
                 environment = event.request.environment.id
                 self._running[event.rollout_id] = environment, event.at
-                self._started(environment).inc()
+                self._started.add(environment)
             case RolloutEnded():
                 self._take_end(event)
             case VersionAnnounced():
                 self._version(event.policy_id).set(event.version)
             case _ if type(event) in GROUP_EVENTS:
-                self._groups(GROUP_EVENTS[type(event)]).inc()
+                self._groups.add(GROUP_EVENTS[type(event)])
 
     def _take_turn(self, event: TurnRecorded) -> None:
         gist = gist_of(event)
-        policy = next((str(span.policy_id) for span in gist.spans), "")
-        self._turns(policy).inc()
-        self._tokens(policy, "sampled").inc(gist.sampled_tokens)
-        self._tokens(policy, "prompt").inc(gist.prompt_tokens)
+        policy = str(gist.spans[0].policy_id) if gist.spans else ""
+        self._turns.add(policy)
+        self._tokens.add(policy, "sampled", by=gist.sampled_tokens)
+        self._tokens.add(policy, "prompt", by=gist.prompt_tokens)
         if not isinstance(event, SealedTurn):
             times = event.turn.timings
-            self._turn_seconds(policy).observe(times.ended_at - times.started_at)
-            self._first_token(policy).observe(times.first_token_at - times.started_at)
+            self._turn_seconds.add(times.ended_at - times.started_at, policy)
+            self._first_token.add(times.first_token_at - times.started_at, policy)
 
     def _take_step(self, event: StepRecorded) -> None:
         environment, _ = self._running.get(event.rollout_id, ("", 0.0))
-        self._step_seconds(environment).observe(event.step.ended_at - event.step.started_at)
-        for call in event.step.action.tool_calls:
-            self._tool_calls(environment, self._tool(call)).inc()
+        step = event.step
+        self._step_seconds.add(step.ended_at - step.started_at, environment)
+        for call in step.action.tool_calls:
+            self._tool_calls.add(environment, self._tool(call))
 
     def _tool(self, call: ToolCall) -> str:
         """The tool's name, as far as models did not make up too many."""
@@ -123,15 +134,15 @@ class Metrics:
 
     def _take_end(self, event: RolloutEnded) -> None:
         environment, began = self._running.pop(event.rollout_id, ("", event.at))
-        self._ended(environment, str(event.status)).inc()
-        self._seconds(environment).observe(event.at - began)
+        self._ended.add(environment, str(event.status))
+        self._seconds.add(event.at - began, environment)
         if event.failure is not None:
-            self._failed(environment, str(event.failure.boundary)).inc()
+            self._failed.add(environment, str(event.failure.boundary))
         if event.score is not None:
-            self._scored(environment).inc()
+            self._scored.add(environment)
             self._reward(environment).inc(event.score.scalar)
             for part, seconds in event.score.durations.items():
-                self._judge_seconds(environment, part).observe(seconds)
+                self._judge_seconds.add(seconds, environment, part)
 
 
 class _Gauges(Collector):
@@ -180,13 +191,5 @@ def _family(name: str, help: str, label: str, values: Mapping[str, float]) -> Me
     return family
 
 
-def _counter(registry: CollectorRegistry, name: str, help: str, *labels: str) -> Callable[..., Counter]:
-    return cache(Counter(f"envhub_{name}", help, labels, registry=registry).labels)
-
-
 def _gauge(registry: CollectorRegistry, name: str, help: str, *labels: str) -> Callable[..., Gauge]:
     return cache(Gauge(f"envhub_{name}", help, labels, registry=registry).labels)
-
-
-def _histogram(registry: CollectorRegistry, name: str, help: str, *labels: str) -> Callable[..., Histogram]:
-    return cache(Histogram(f"envhub_{name}", help, labels, registry=registry, buckets=SECONDS).labels)

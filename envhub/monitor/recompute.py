@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from envhub.contracts.events import TurnRecorded
 from envhub.contracts.ids import PolicyId, RolloutId, RunId
 from envhub.contracts.store import BrowsableStore
+from envhub.contracts.token_file import SamplingMask
 from envhub.contracts.trajectory import Row
 from envhub.contracts.turn import Ids
 from envhub.errors import UsageError
@@ -19,7 +20,8 @@ from envhub.tokens.rows import rows_of
 from envhub.trainers.batch import TokenBatch, of_spans
 from envhub.trainers.mismatch import Mismatch, mismatch
 
-Score: TypeAlias = Callable[[Ids, NDArray[np.float64]], NDArray[np.float64]]  # ids, temperatures -> logprobs
+# ids, temperatures, what they were drawn from where that is not all there are -> logprobs
+Score: TypeAlias = Callable[[Ids, NDArray[np.float64], SamplingMask | None], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ async def recompute(
         )
     found: list[tuple[RolloutId, Row]] = []
     for one in await store.rollouts_at(table["place"][chosen].tolist()):
-        events = await store.events_of(run_id, [one.rollout_id], {TurnRecorded})
+        events = await store.events_of(run_id, [one.rollout_id], {TurnRecorded}, files=True)
         turns = [event.turn for event in events if isinstance(event, TurnRecorded)]
         found += [(one.rollout_id, row) for row in rows_of(turns) if _of_one_policy(row, one.policy_id)]
     return _compared(found, score)
@@ -68,7 +70,7 @@ def _of_one_policy(row: Row, policy_id: PolicyId) -> bool:
 
 def _compared(found: Sequence[tuple[RolloutId, Row]], score: Score) -> Recomputed:
     rows = [row for _, row in found]
-    again = [score(row.ids, of_spans(row, "temperature").astype(np.float64)) for row in rows]
+    again = [score(row.ids, of_spans(row, "temperature").astype(np.float64), row.sampling_mask()) for row in rows]
     errors = [_errors(row, new) for row, new in zip(rows, again, strict=True)]
     every = np.concatenate(errors)
     worst = max(range(len(found)), key=lambda at: errors[at].max(initial=0.0))

@@ -1,14 +1,18 @@
 """Checks of one rollout's tokens: invariants 1, 2 and 3 of the design, over its turns and the rows made of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envhub.contracts.rollout import RolloutRequest
+from envhub.contracts.token_file import TokenFile, TokenFileKind
 from envhub.contracts.trajectory import Row
 from envhub.contracts.turn import Span, Turn
+from envhub.errors import UsageError
 
 Breach: TypeAlias = tuple[int, str]  # the invariant, and what breaks it
 
@@ -20,7 +24,13 @@ def turn_breaches(turns: Sequence[Turn], request: RolloutRequest) -> Iterator[Br
         if by_index.setdefault(turn.index, turn) is not turn:
             yield 3, f"turn {turn.index} is recorded twice: its tokens would train twice"
     for turn in by_index.values():
-        for breach in (_parent_breach(turn, by_index), _logprob_breach(turn), _span_breach(turn, request)):
+        of_turn = (
+            _parent_breach(turn, by_index),
+            _logprob_breach(turn),
+            _span_breach(turn, request),
+            _mask_breach(turn),
+        )
+        for breach in of_turn:
             if breach is not None:
                 yield breach
 
@@ -80,6 +90,35 @@ def _span_breach(turn: Turn, request: RolloutRequest) -> Breach | None:
         wrong = _wrong_with(span, turn, request)
         if wrong:
             return 2, f"turn {turn.index} has tokens {span.start}..{span.end} {wrong}"
+    return None
+
+
+def _mask_breach(turn: Turn) -> Breach | None:
+    masks = [file for file in turn.files if file.kind is TokenFileKind.SAMPLING_MASK]
+    if turn.sampling.truncated and len(turn.output_ids) and not masks:
+        return 2, f"turn {turn.index} was sampled from some ids alone, and has no sampling mask that says from which"
+    return None
+
+
+def file_breach(turn: Turn, file: TokenFile, data: bytes | None) -> Breach | None:
+    """What is wrong with one of a turn's files, of which the store has this."""
+    where = f"turn {turn.index} has a {file.kind} file {file.sha256[:12]}"
+    if data is None or sha256(data).hexdigest() != file.sha256:
+        return 2, f"{where}, which the store {'has not' if data is None else 'has with another content'}"
+    prompt, end = len(turn.delta_ids), len(turn.delta_ids) + len(turn.output_ids)
+    masks = file.kind is TokenFileKind.SAMPLING_MASK
+    if (file.start, file.end) != (prompt, end) if masks else not -1 <= file.start <= file.end < end:
+        return 2, f"{where} of tokens {file.start}..{file.end}; its own are {prompt}..{end} after a prompt of {prompt}"
+    try:
+        if not masks:
+            replace(file, data=data).experts()
+            return None
+        mask = replace(file, data=data).mask()
+    except UsageError as error:
+        return 2, f"{where} that can't be: {error}"
+    for token, id in enumerate(turn.output_ids):
+        if id not in mask.at(token):
+            return 2, f"{where}, by which output token {token} could not be {id}"
     return None
 
 

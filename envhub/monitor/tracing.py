@@ -2,7 +2,8 @@
 
 A rollout is a span `invoke_agent ENVIRONMENT`, below it `chat POLICY` for each model call and `execute_tool NAME` for
 each call of a tool. Spans are made once a rollout has ended, from what it recorded: while it runs it pays nothing but
-the memory of its events' times. A child's span lies below its parent's.
+the memory of what it recorded, and if the tracer's sampler left it out, not even that. A child's span lies below its
+parent's.
 
 https://opentelemetry.io/docs/specs/semconv/gen-ai/ (attributes `gen_ai.*`, version 1.37)
 """
@@ -31,6 +32,7 @@ class _Open:
     start: RolloutStarted
     span: Span
     acts: list[Turn | Step] = field(default_factory=list)
+    context: dict[int, int] = field(default_factory=dict)  # tokens of prompt and output, by turn
 
 
 class RolloutTracing:
@@ -44,12 +46,19 @@ class RolloutTracing:
         match event:
             case RolloutStarted():
                 self._start(event)
-            case TurnRecorded() if event.rollout_id in self._open:
-                self._open[event.rollout_id].acts.append(event.turn)
-            case StepRecorded() if event.rollout_id in self._open:
-                self._open[event.rollout_id].acts.append(event.step)
+            case TurnRecorded():
+                self._keep(event.rollout_id, event.turn)
+            case StepRecorded():
+                self._keep(event.rollout_id, event.step)
             case RolloutEnded() if event.rollout_id in self._open:
-                self._end(self._open.pop(event.rollout_id), event)
+                open = self._open.pop(event.rollout_id)
+                if open.span.is_recording():
+                    self._end(open, event)
+
+    def _keep(self, rollout_id: RolloutId, act: Turn | Step) -> None:
+        open = self._open.get(rollout_id)
+        if open is not None and open.span.is_recording():
+            open.acts.append(act)
 
     def _start(self, event: RolloutStarted) -> None:
         parent = self._open.get(event.parent) if event.parent else None
@@ -96,6 +105,8 @@ class RolloutTracing:
         open.span.end(_ns(event.at))
 
     def _chat(self, open: _Open, turn: Turn) -> None:
+        prompt = len(turn.delta_ids) + (0 if turn.parent is None else open.context.get(turn.parent, 0))
+        open.context[turn.index] = prompt + len(turn.output_ids)
         times = turn.timings
         if times.ended_at <= 0.0:  # nobody took the time
             return
@@ -103,11 +114,12 @@ class RolloutTracing:
         attributes: Attributes = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": PROVIDER,
+            "gen_ai.conversation.id": open.start.rollout_id,
             "gen_ai.request.model": turn.policy_id,
             "gen_ai.request.temperature": turn.sampling.temperature,
             "gen_ai.request.max_tokens": turn.sampling.max_tokens,
             "gen_ai.response.finish_reasons": (FINISH[turn.finish],),
-            "gen_ai.usage.input_tokens": len(turn.delta_ids),
+            "gen_ai.usage.input_tokens": prompt,
             "gen_ai.usage.output_tokens": len(turn.output_ids),
             "envhub.policy.version": max(versions, default=-1),
             "envhub.turn": turn.index,

@@ -9,6 +9,7 @@ import pytest
 from envhub.contracts.events import Event
 from envhub.contracts.ids import RunId
 from envhub.contracts.score import Score
+from envhub.contracts.token_file import SamplingMask
 from envhub.contracts.usage import Usage
 from envhub.errors import UnknownName, UsageError
 from envhub.monitor.audit import audit
@@ -146,7 +147,8 @@ async def test_log_probabilities_are_compared_with_those_computed_again():
         events += [start, run.turn(start, sample_turn(0)), run.turn(start, sample_turn(1, parent=0)), run.end(start)]
     await store.append(events)
 
-    def again(ids: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
+    def again(ids: np.ndarray, temperatures: np.ndarray, mask: SamplingMask | None) -> np.ndarray:
+        assert mask is None
         assert temperatures.tolist() == ([0.0] * 4 + [1.0] * 8) * 2
         recorded = np.zeros(len(ids))
         recorded[4:12] = recorded[16:24] = np.linspace(-1.0, 0.0, 8, dtype=np.float32)

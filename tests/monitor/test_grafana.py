@@ -2,10 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from envhub.contracts.messages import Message, ToolCall
 from envhub.monitor.activity import Activity
 from envhub.monitor.metrics import Metrics
 from envhub.testing.traces import SampleRun, sample_events, sample_turn
@@ -22,9 +24,12 @@ def names() -> set[str]:
     metrics = Metrics(lambda: VITALS, activity)
     run = SampleRun()
     start = run.start(9, 0)
-    for event in [*sample_events(), start, run.turn(start, sample_turn(0)), run.step(start)]:
+    step = run.step(start)
+    step = replace(step, step=replace(step.step, action=Message.assistant("", (ToolCall("c1", "search"),))))
+    for event in [*sample_events(), start, run.turn(start, sample_turn(0)), step]:
         metrics.take(event)
         activity.take(event)
+    metrics.request("/v1/chat/completions", 200, 0.5)
     families = text_string_to_metric_families(metrics.text().decode())
     return {sample.name for family in families for sample in family.samples}
 

@@ -58,6 +58,9 @@ async def test_the_trace_is_json_whose_events_lie_one_after_the_other():
     await profile(store, RunId("sample"), file)
     events = json.loads(file.getvalue())["traceEvents"]
     spans = [event for event in events if event["ph"] == "X"]
+    assert {event["ph"] for event in events} == {"X", "M"}
+    assert all(isinstance(event[name], int) for event in spans for name in ("pid", "tid", "ts", "dur"))
+    assert all(event["dur"] >= 0 and event["name"] and event["cat"] for event in spans)
     names = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
     assert len(set(names.values())) == 12
     for thread in names:

@@ -134,6 +134,12 @@ async def test_figures_stand_at_the_newest_version_that_sampled():
     assert heat(table, rows).pass_rate == ((0.5, 1.0),)
 
 
+@pytest.mark.parametrize("far", [7, 2**40], ids=["near", "far apart"])
+async def test_versions_may_lie_near_or_far_apart(far: int):
+    points = version_points(table := await scored(0.0, 1.0, 1.0, versions=(3, far, 3)), Selection().rows(table))
+    assert [(point.version, point.rollouts, point.mean_reward) for point in points] == [(3, 2, 0.5), (far, 1, 1.0)]
+
+
 async def test_staleness_counts_versions_behind_the_newest_seen_by_then():
     table = await scored(1.0, 1.0, 1.0, versions=(0, 5, 2))
     assert staleness(table, Selection().rows(table)) == {0: 2, 3: 1}

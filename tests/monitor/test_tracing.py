@@ -39,7 +39,7 @@ def test_calls_and_tools_lie_below_their_rollout_and_children_below_their_parent
     found = spans(root, run.turn(root, sample_turn(0)), step, child, run.end(child), run.end(root))
     top = found["invoke_agent demo/sums-v0 r-0-0-0"]
     below = found["invoke_agent demo/sums-v0 r-0-0-0.0"]
-    chat, tool = found["chat policy "], found["execute_tool search "]
+    chat, tool = found["chat policy r-0-0-0"], found["execute_tool search "]
     assert {span.parent.span_id for span in (below, chat, tool)} == {top.context.span_id}
     assert top.attributes["gen_ai.usage.output_tokens"] == 8
     assert top.attributes["envhub.reward"] == 1.0

@@ -25,11 +25,13 @@ from envhub.contracts.messages import Role
 from envhub.contracts.outcome import Status
 from envhub.contracts.score import Score
 from envhub.contracts.store import StoredEvent
+from envhub.contracts.token_file import SamplingMask, TokenFile
 from envhub.contracts.trajectory import Row
-from envhub.contracts.turn import NO_VERSION, Turn
+from envhub.contracts.turn import NO_VERSION, Sampling, Turn
 from envhub.errors import UnknownName
+from envhub.monitor.run_check import Finding
 from envhub.monitor.token_checks import row_breaches
-from envhub.monitor.verify import Finding, VerifyReport, verify, verify_from
+from envhub.monitor.verify import VerifyReport, verify, verify_from
 from envhub.store.memory_store import MemoryTraceStore
 from envhub.store.sealed import stored
 from envhub.store.sql_store import open_store
@@ -158,6 +160,49 @@ async def test_broken_turn_is_found(name: str) -> None:
     (finding,) = (await verified(changed(TurnRecorded, 2, turn=other_turn(1, **changes)))).findings
     assert (finding.invariant, finding.where) == (invariant, "sample-0-0-0")
     assert why in finding.message
+
+
+CUT = Sampling(top_k=3)
+OUTPUT = sample_turn(1).output_ids
+ALLOWED = [[id, 7_000] for id in OUTPUT.tolist()]
+MASK = TokenFile.of_mask(SamplingMask.of(ALLOWED), len(sample_turn(1).delta_ids))
+READ = len(sample_turn(1).delta_ids) + len(OUTPUT)  # with the token before its first, and without its last
+EXPERTS = TokenFile.of_experts(np.zeros((READ, 2, 1), np.uint8), -1)
+
+BROKEN_FILES = {
+    "mask_that_is_missing": ("was sampled from some ids alone, and has no sampling mask", (EXPERTS,)),
+    "mask_of_other_tokens": ("of tokens 3..11; its own are 4..12", (MASK.moved(-1),)),
+    "mask_without_what_was_drawn": (f"output token 2 could not be {OUTPUT[2]}",
+                                    (TokenFile.of_mask(SamplingMask.of([*ALLOWED[:2], [7_000], *ALLOWED[3:]]), 4),)),
+    "file_that_is_cut": ("that can't be: a sampling mask", (TokenFile._of(MASK.kind, MASK.data[:-4], 4, 8),)),
+    "experts_of_what_was_never_read": ("of tokens -1..12;", (MASK, replace(EXPERTS, end=READ))),
+    "file_that_is_lost": ("which the store has not", (replace(MASK, sha256="0" * 64, data=b""),)),
+    "file_with_another_content": ("with another content", (replace(MASK, sha256="1" * 64),)),
+}  # fmt: skip
+
+
+async def test_files_of_tokens_that_fit_have_no_finding() -> None:
+    told = other_turn(1, sampling=CUT, files=(MASK, EXPERTS))
+    assert (await verified(changed(TurnRecorded, 2, turn=told))).findings == ()
+
+
+@pytest.mark.parametrize("name", BROKEN_FILES)
+async def test_broken_file_of_tokens_is_found(name: str) -> None:
+    why, files = BROKEN_FILES[name]
+    broken = other_turn(1, sampling=CUT, files=files)
+    (finding,) = (await verified(changed(TurnRecorded, 2, turn=broken))).findings
+    assert (finding.invariant, finding.where) == (2, "sample-0-0-0")
+    assert why in finding.message
+
+
+async def test_reward_of_a_turn_that_is_not_there_is_found() -> None:
+    events = sample_events()
+    scored = [at for at in places(events, RolloutEnded) if events[at].score is not None]
+    end = events[scored[0]]
+    events[scored[0]] = replace(end, score=replace(end.score, turn_rewards={77: 1.0}))
+    (finding,) = (await verified(events)).findings
+    assert (finding.invariant, finding.where) == (5, end.rollout_id)
+    assert "a reward of turn 77" in finding.message
 
 
 async def test_turn_recorded_twice_is_found() -> None:

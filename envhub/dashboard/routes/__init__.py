@@ -4,9 +4,9 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import JSONResponse
 
 from envhub.dashboard.routes import control, environments, exports, groups, lists, overview, rollout, tokens
-from envhub.dashboard.security import role
+from envhub.dashboard.security import caller
 
-router = APIRouter(prefix="/api", dependencies=[Depends(role)])
+router = APIRouter(prefix="/api", dependencies=[Depends(caller)])
 for part in (lists, overview, environments, groups, control, exports, rollout, tokens):
     router.include_router(part.router)
 

@@ -1,7 +1,6 @@
 """Steering the run that this process plays: for operators, each act confirmed by the run's name, and recorded."""
 
-import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import anyio
 from fastapi import APIRouter, Depends, HTTPException, Request
@@ -12,9 +11,9 @@ from envhub.contracts.events import OperatorActed
 from envhub.contracts.ids import GroupId, RunId
 from envhub.contracts.messages import JsonObject
 from envhub.contracts.pause import PauseMode, Scope
-from envhub.dashboard.security import demand_operator
+from envhub.dashboard.security import DASHBOARD, demand_operator
 from envhub.dashboard.shared import Dashboard, Shared
-from envhub.errors import EnvhubError
+from envhub.errors import AccessRefused, EnvhubError, UsageError
 from envhub.monitor.cpu_profile import LONGEST_S
 
 PATIENCE_S = 1.0
@@ -69,6 +68,9 @@ class AuditRecord(BaseModel):
 
     at: float
     operator: str
+    role: str  # of its token; "": nobody's
+    address: str
+    via: str  # dashboard, feed, gateway or signal
     action: str
     detail: dict[str, object]
     refused: str  # why it was not done; "": it was
@@ -78,71 +80,59 @@ class AuditRecord(BaseModel):
 async def audit(shared: Shared, run_id: RunId) -> list[AuditRecord]:
     """What was done to the run by hand, newest first."""
     acts = [event for event in await shared.store.run_events(run_id) if isinstance(event, OperatorActed)]
-    return [
-        AuditRecord(at=act.at, operator=act.operator, action=act.action, detail=dict(act.detail), refused=act.refused)
-        for act in reversed(acts)
-    ]
+    return [AuditRecord(**{name: getattr(act, name) for name in AuditRecord.model_fields}) for act in reversed(acts)]
 
 
 @operator.post("/pause")
 async def pause(request: Request, shared: Shared, run_id: RunId, order: PauseOrder) -> Done:
     """Holds rollouts before their next generation, and what generates now as the mode says."""
-    control = _control(shared, run_id, order)
-    return await _act(request, shared, "pause", order, control.pause(order.scope, order.mode))
+    return await _act(request, shared, run_id, "pause", order, lambda run: run.pause(order.scope, order.mode))
 
 
 @operator.post("/resume")
 async def resume(request: Request, shared: Shared, run_id: RunId, order: ResumeOrder) -> Done:
     """Lets go what that pause holds."""
-    control = _control(shared, run_id, order)
-    return await _act(request, shared, "resume", order, control.resume(order.scope, pinned=order.pinned))
+    return await _act(
+        request, shared, run_id, "resume", order, lambda run: run.resume(order.scope, pinned=order.pinned)
+    )
 
 
 @operator.post("/drain")
 async def drain(request: Request, shared: Shared, run_id: RunId, order: Confirmed) -> Done:
     """Takes no more groups; what there is goes on to its end, which is not waited for."""
-    return await _act(request, shared, "drain", order, _begun(_control(shared, run_id, order).drain()))
+    return await _act(request, shared, run_id, "drain", order, lambda run: _begun(run.drain()))
 
 
 @operator.post("/limit")
 async def limit(request: Request, shared: Shared, run_id: RunId, order: LimitOrder) -> Done:
     """How many rollouts act, and how many groups there are, at once."""
     limits = RunLimits(max_groups=order.max_groups, max_running=order.max_running)
-    return await _act(request, shared, "limit", order, _control(shared, run_id, order).limit(limits))
+    return await _act(request, shared, run_id, "limit", order, lambda run: run.limit(limits))
 
 
 @operator.post("/cancel")
 async def cancel(request: Request, shared: Shared, run_id: RunId, order: CancelOrder) -> Done:
     """Ends a group now; none of it is delivered."""
-    return await _act(request, shared, "cancel", order, _begun(_control(shared, run_id, order).cancel(order.group_id)))
+    return await _act(request, shared, run_id, "cancel", order, lambda run: _begun(run.cancel(order.group_id)))
 
 
 @operator.post("/abort")
 async def abort(request: Request, shared: Shared, run_id: RunId, order: AbortOrder) -> Done:
     """Ends rollouts now: cancelled, with all that they have recorded."""
-    return await _act(request, shared, "abort", order, _control(shared, run_id, order).abort(order.scope))
+    return await _act(request, shared, run_id, "abort", order, lambda run: run.abort(order.scope))
 
 
 @operator.post("/profile")
 async def profile(request: Request, shared: Shared, run_id: RunId, order: ProfileOrder) -> Done:
     """Takes a profile of the event loop's CPU time; answers when it is taken, and `envhub profile` shows it."""
-    _control(shared, run_id, order)
-    assert shared.live is not None
-    if shared.live.profiler is None:
-        raise HTTPException(409, "this process takes no profiles; `envhub serve` does")
-    return await _act(request, shared, "profile", order, shared.live.profiler.take(order.seconds))
+    profiler = shared.live.profiler if shared.live else None
 
+    async def take(run: Control) -> None:
+        if profiler is None:
+            raise UsageError("this process takes no profiles; `envhub serve` does")
+        await profiler.take(order.seconds)
 
-def _control(shared: Dashboard, run_id: RunId, order: Confirmed) -> Control:
-    """
-    Raises:
-        HTTPException: 409, another process plays that run, or none; 422, it was not confirmed.
-    """
-    if shared.live is None or shared.live.run_id != run_id:
-        raise HTTPException(409, f"this process does not play run '{run_id}'; ask the one that does: it serves a page")
-    if order.confirm != run_id:
-        raise HTTPException(422, f"confirm is '{order.confirm}'; repeat the run's id, '{run_id}'")
-    return shared.live.control
+    return await _act(request, shared, run_id, "profile", order, take)
 
 
 async def _begun(act: Awaitable[None]) -> None:
@@ -151,24 +141,38 @@ async def _begun(act: Awaitable[None]) -> None:
         await act
 
 
-async def _act(request: Request, shared: Dashboard, action: str, order: Confirmed, act: Awaitable[object]) -> Done:
+async def _act(
+    request: Request,
+    shared: Dashboard,
+    run_id: RunId,
+    action: str,
+    order: Confirmed,
+    act: Callable[[Control], Awaitable[object]],
+) -> Done:
     """Does it, and records that it was done, or why not.
 
     Raises:
-        HTTPException: 409, the run refused.
+        HTTPException: 409, another process plays that run, or none, or the run refused; 422, it was not confirmed.
+        RateExceeded: this caller acts too often.
     """
-    assert shared.live is not None
-    who = request.client.host if request.client else "unknown"
+    live = shared.live
+    if live is None or live.run_id != run_id:
+        raise HTTPException(409, f"this process does not play run '{run_id}'; ask the one that does: it serves a page")
     detail: JsonObject = order.model_dump(mode="json", exclude={"confirm"}, exclude_defaults=True)
-    refused = ""
     try:
-        await act
+        async with live.acts.acting(request.state.caller, DASHBOARD, action, detail):
+            if order.confirm != run_id:
+                raise Unconfirmed(f"confirm is '{order.confirm}'; repeat the run's id, '{run_id}'")
+            await act(live.control)
+    except AccessRefused:
+        raise
     except EnvhubError as error:
-        refused = str(error)
-    await shared.live.record(OperatorActed(shared.live.run_id, time.time(), who, action, detail, refused))
-    if refused:
-        raise HTTPException(409, refused)
+        raise HTTPException(422 if isinstance(error, Unconfirmed) else 409, str(error)) from error
     return Done(done=action)
+
+
+class Unconfirmed(UsageError):
+    """The act does not name its run."""
 
 
 router.include_router(operator)

@@ -54,7 +54,7 @@ async def rollout_html(shared: Shared, summary: Known) -> Response:
     times = timeline(tree, await tree_lives(shared.store, tree), time.time())
     transcript = recorded.transcript(rows)
     hashes = {image.sha256 for entry in transcript for image in entry.message.images}
-    pictures = {sha256: data for sha256 in hashes if (data := await shared.store.image(sha256)) is not None}
+    pictures = {sha256: data for sha256 in hashes if (data := await shared.store.file(sha256)) is not None}
     score = recorded.ended.score if recorded.ended else None
     page = await run_sync(partial(html_page, summary, transcript, score, times, pictures), limiter=shared.threads)
     return Response(page, media_type=f"{HTML}; charset=utf-8", headers=_saved(f"{summary.rollout_id}.html"))

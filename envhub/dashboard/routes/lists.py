@@ -12,7 +12,7 @@ from envhub.contracts.ids import RunId
 from envhub.contracts.messages import JsonObject
 from envhub.dashboard.conditions import Conditions, ListQuery
 from envhub.dashboard.records import RolloutList, RunDetail, RunRecord, SessionRecord
-from envhub.dashboard.security import CallerRole
+from envhub.dashboard.security import AnyCaller
 from envhub.dashboard.shared import Shared
 from envhub.monitor.audit import AuditReport, audit
 from envhub.monitor.figures import Facets, facets
@@ -23,9 +23,10 @@ router = APIRouter()
 
 
 @router.get("/session")
-async def session(shared: Shared, role: CallerRole) -> SessionRecord:
+async def session(shared: Shared, caller: AnyCaller) -> SessionRecord:
     """Who asks, and what can be done here."""
-    return SessionRecord(role, shared.live.run_id if shared.live else None, shared.decoders.any)
+    assert caller.role is not None  # nobody gets no answer
+    return SessionRecord(caller.role, shared.live.run_id if shared.live else None, shared.decoders.any)
 
 
 @router.get("/runs")

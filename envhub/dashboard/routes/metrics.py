@@ -3,11 +3,11 @@
 from fastapi import APIRouter, Depends, HTTPException
 from starlette.responses import Response
 
-from envhub.dashboard.security import role
+from envhub.dashboard.security import caller
 from envhub.dashboard.shared import Shared
 from envhub.monitor.metrics import CONTENT_TYPE
 
-router = APIRouter(dependencies=[Depends(role)])
+router = APIRouter(dependencies=[Depends(caller)])
 
 
 @router.get("/metrics", include_in_schema=False)

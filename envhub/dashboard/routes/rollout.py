@@ -69,7 +69,7 @@ async def rollout_timeline(shared: Shared, summary: Known) -> Timeline:
 )
 async def image(shared: Shared, sha256: str, type: str = PICTURES[0]) -> Response:
     """The file of a picture that a message shows; its media type is the message's word, of the four that there are."""
-    data = await shared.store.image(sha256)
+    data = await shared.store.file(sha256)
     if data is None:
         raise HTTPException(404, f"no picture '{sha256}' in this store; messages name theirs by their hash")
     if type not in PICTURES:

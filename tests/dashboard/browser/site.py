@@ -19,6 +19,7 @@ from envhub.errors import UsageError
 from envhub.monitor.activity import Activity
 from envhub.monitor.metrics import Metrics
 from envhub.monitor.vitals import HeldLoop, LagFigures, SlotFigures, Vitals
+from tests.guarding import acts_into
 
 
 @dataclass(slots=True)
@@ -83,15 +84,12 @@ class FakeControl:
 def live_run(run_id: RunId, control: FakeControl, recorded: list[OperatorActed]) -> LiveRun:
     """A run that says that it is busy."""
 
-    async def record(act: OperatorActed) -> None:
-        recorded.append(act)
-
     def vitals() -> Vitals:
         lag = LagFigures(0.0004, 0.011, 0.084, HeldLoop(0.084, "demo/repair-v0", "repair.py:31"))
         return Vitals(lag, 311, SlotFigures(1019, 212, 1024), None, (), None)
 
     activity = Activity()
-    return LiveRun(run_id, control, record, vitals, activity, Metrics(vitals, activity))  # type: ignore[arg-type]  # only what is asked for
+    return LiveRun(run_id, control, acts_into(recorded, run_id=run_id), vitals, activity, Metrics(vitals, activity))  # type: ignore[arg-type]  # only what is asked for
 
 
 def serious(violations: Sequence[dict[str, object]]) -> list[str]:

@@ -6,16 +6,18 @@ import pytest
 from fastapi import FastAPI
 from playwright.sync_api import expect
 
+from envhub.contracts.access import Role
 from envhub.contracts.events import OperatorActed
 from envhub.contracts.store import BrowsableStore
 from envhub.dashboard.api import create_app
 from envhub.store.memory_store import MemoryTraceStore
 from tests.dashboard.browser.site import FakeControl, Site, live_run, serve
 from tests.dashboard.recording import DECODER, GROUP, LIVE, RUN, closing, recording
+from tests.guarding import guard
 
 pytestmark = pytest.mark.browser
 
-OPERATOR, VIEWER = "an-operator's-token", "a-viewer's-token"
+OPERATOR, VIEWER = "an-operators-token", "a-viewers-token"
 
 
 async def store() -> BrowsableStore:
@@ -41,7 +43,7 @@ def steered(chromium: str, control: FakeControl) -> Iterator[Site]:
 
     def app(store: BrowsableStore) -> FastAPI:
         live = live_run(RUN, control, acts)
-        return create_app(store, DECODER, token=OPERATOR, viewer_token=VIEWER, live=live)
+        return create_app(store, DECODER, guard=guard({OPERATOR: Role.OPERATOR, VIEWER: Role.VIEWER}), live=live)
 
     with serve(store, app) as site:
         yield site

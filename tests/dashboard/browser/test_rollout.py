@@ -45,6 +45,12 @@ def test_the_score_is_broken_down_and_explained(page, site: Site, showcase: Show
     expect(score).to_contain_text("−0.18")
 
 
+def test_a_turn_that_earned_something_by_itself_says_so(page, site: Site, showcase: Showcase):
+    open_rollout(page, site, showcase, "branching")
+    earned = page.locator("article.message.assistant .tag", has_text="earned")
+    expect(earned).to_have_text(["earned −0.05", "earned 0.6"])
+
+
 def test_pictures_are_shown(page, site: Site, showcase: Showcase):
     open_rollout(page, site, showcase, "pictures")
     pictures = page.locator("article.message.user").first.locator(".pictures img")

@@ -1,5 +1,9 @@
 """The list of rollouts: filters, order, pages and choice, all of them in the URL."""
 
+import json
+from pathlib import Path
+
+import pyarrow.parquet
 import pytest
 from playwright.sync_api import expect
 
@@ -7,7 +11,7 @@ from envhub.testing.showcase import RUN
 from tests.dashboard.browser.conftest import MANY
 from tests.dashboard.browser.site import Site
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]  # 100,000 rollouts are long in writing on a busy machine
 
 
 def lines(page):
@@ -110,3 +114,19 @@ def test_question_mark_shows_the_keys_and_g_leads_to_the_pages(page, site: Site)
     page.keyboard.press("g")
     page.keyboard.press("e")
     expect(page.get_by_role("heading", level=1)).to_have_text("Environments")
+
+
+@pytest.mark.parametrize("format", ["Parquet", "JSON lines"])
+def test_what_matches_is_saved_as_a_file(page, site: Site, tmp_path: Path, format: str):
+    page.goto(f"{site.url}/rollouts?status=failed")
+    shown = int(page.locator(".list-foot").get_by_role("status").inner_text().split()[0])
+    page.get_by_role("button", name="Export what matches").click()
+    with page.expect_download() as saving:
+        page.get_by_role("menuitem", name=format).click()
+    saving.value.save_as(file := tmp_path / "saved")
+    if format == "Parquet":
+        rows = pyarrow.parquet.read_table(file).to_pylist()
+    else:
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(rows) == shown > 0
+    assert {row["status"] for row in rows} == {"failed"}

@@ -1,21 +1,20 @@
-import { lazy, Suspense, type ReactElement } from 'react'
+import type { ReactElement } from 'react'
 
+import { EnvironmentPage } from './pages/environments/EnvironmentPage'
+import { EnvironmentsPage } from './pages/environments/EnvironmentsPage'
+import { TaskPage } from './pages/environments/TaskPage'
+import { GroupPage } from './pages/groups/GroupPage'
+import { GroupsPage } from './pages/groups/GroupsPage'
+import { OverviewPage } from './pages/overview/OverviewPage'
+import { RolloutPage } from './pages/rollout/RolloutPage'
+import { ComparePage } from './pages/rollouts/ComparePage'
+import { RolloutsPage } from './pages/rollouts/RolloutsPage'
+import { RunPage } from './pages/runs/RunPage'
+import { RunsPage } from './pages/runs/RunsPage'
 import { match, usePlace } from './shell/router'
 import { Shell } from './shell/Shell'
 import { Boundary } from './ui/Boundary'
-import { Loading, Notice } from './ui/Notice'
-
-const OverviewPage = lazy(() => import('./pages/overview/OverviewPage'))
-const RolloutsPage = lazy(() => import('./pages/rollouts/RolloutsPage'))
-const ComparePage = lazy(() => import('./pages/rollouts/ComparePage'))
-const RolloutPage = lazy(() => import('./pages/rollout/RolloutPage'))
-const GroupsPage = lazy(() => import('./pages/groups/GroupsPage'))
-const GroupPage = lazy(() => import('./pages/groups/GroupPage'))
-const EnvironmentsPage = lazy(() => import('./pages/environments/EnvironmentsPage'))
-const EnvironmentPage = lazy(() => import('./pages/environments/EnvironmentPage'))
-const TaskPage = lazy(() => import('./pages/environments/TaskPage'))
-const RunsPage = lazy(() => import('./pages/runs/RunsPage'))
-const RunPage = lazy(() => import('./pages/runs/RunPage'))
+import { Notice } from './ui/Notice'
 
 const PAGES: [string, (...ids: string[]) => ReactElement][] = [
   ['/', () => <OverviewPage />],
@@ -36,27 +35,25 @@ const PAGES: [string, (...ids: string[]) => ReactElement][] = [
   ['/runs/*', (id) => <RunPage key={id} id={id!} />],
 ]
 
+function pageAt(path: string): ReactElement | undefined {
+  for (const [pattern, page] of PAGES) {
+    const ids = match(pattern, path)
+    if (ids) return page(...ids)
+  }
+  return undefined
+}
+
 export function App() {
   const { path } = usePlace()
   return (
     <Shell>
       <Boundary key={path}>
-        <Suspense fallback={<Loading what="the page" />}>
-          <CurrentPage path={path} />
-        </Suspense>
+        {pageAt(path) ?? (
+          <Notice title="There is no such page">
+            <p>{path}</p>
+          </Notice>
+        )}
       </Boundary>
     </Shell>
-  )
-}
-
-function CurrentPage({ path }: { path: string }) {
-  for (const [pattern, page] of PAGES) {
-    const ids = match(pattern, path)
-    if (ids) return page(...ids)
-  }
-  return (
-    <Notice title="There is no such page">
-      <p>{path}</p>
-    </Notice>
   )
 }

@@ -79,7 +79,8 @@ export function Histogram({ label, of, color = '--engine' }: { label: string; of
   const total = counts.reduce((sum, n) => sum + n, 0)
   return (
     <figure className="chart" ref={frame}>
-      {width > 0 && (
+      {total === 0 && <p className="muted">none</p>}
+      {total > 0 && width > 0 && (
         <svg
           width={width}
           height={HEIGHT}

@@ -10,6 +10,9 @@ export const count = (n: number): string => integer.format(n)
 /** Three decimals at most, and a true minus. */
 export const decimal = (x: number, digits = 3): string => String(Number(x.toFixed(digits))).replace('-', '−')
 
+/** Always three decimals: for columns of means. */
+export const mean = (x: number): string => x.toFixed(3).replace('-', '−')
+
 export const plural = (n: number, noun: string, many = `${noun}s`): string => `${count(n)} ${n === 1 ? noun : many}`
 
 export function duration(seconds: number): string {

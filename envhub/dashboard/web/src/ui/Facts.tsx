@@ -19,7 +19,7 @@ export function StatusChip({ of, why = true }: { of: Ended; why?: boolean }) {
 }
 
 /** A reward, coloured from 0 (bad) to 1 (good); rewards outside that range take the nearer end's colour. */
-export function Reward({ value }: { value: number | null }) {
+export function Reward({ value, write = decimal }: { value: number | null; write?: (value: number) => string }) {
   if (value === null)
     return (
       <span className="muted" title="no valid score">
@@ -29,7 +29,7 @@ export function Reward({ value }: { value: number | null }) {
   const part = Math.min(1, Math.max(0, value))
   return (
     <span className="reward" style={{ '--share': `${part * 100}%` } as CSSProperties}>
-      {decimal(value)}
+      {write(value)}
     </span>
   )
 }

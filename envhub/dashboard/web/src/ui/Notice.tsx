@@ -30,7 +30,8 @@ export function Problem({ error }: { error: ApiError }) {
     <section className="notice problem" role="alert">
       <h2>{TITLES[error.status] ?? 'That did not work'}</h2>
       <p>{error.message}</p>
-      {error.status === 404 && <Link href="/rollouts">All rollouts</Link>}
+      {error.status === 404 && <Link className="link" href="/rollouts">
+          All rollouts</Link>}
     </section>
   )
 }

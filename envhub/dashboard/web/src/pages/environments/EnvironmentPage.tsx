@@ -13,7 +13,7 @@ import { RunChoice } from '../../ui/RunChoice'
 import { PassAt } from './PassAt'
 
 /** How one environment is learned, where it fails, and whether its judges agree. */
-export default function EnvironmentPage({ id }: { id: string }) {
+export function EnvironmentPage({ id }: { id: string }) {
   const place = usePlace()
   const run = place.get('run')
   const passAt = Number(place.get('pass_at')) || 1

@@ -2,14 +2,14 @@ import { REPORT_MS, useLive } from '../../api/live'
 import { useApi } from '../../api/queries'
 import { PageHead } from '../../shell/PageHead'
 import { environmentUrl, Link, navigate, usePlace } from '../../shell/router'
-import { brief, count, decimal, duration, share } from '../../text/format'
+import { brief, count, duration, mean, share } from '../../text/format'
 import { oneLine } from '../../text/visible'
 import { Reward } from '../../ui/Facts'
 import { Notice, Ready } from '../../ui/Notice'
 import { RunChoice } from '../../ui/RunChoice'
 
 /** Every environment that rollouts were played in. */
-export default function EnvironmentsPage() {
+export function EnvironmentsPage() {
   const place = usePlace()
   const run = place.get('run')
   useLive('/api/events', REPORT_MS)
@@ -61,13 +61,13 @@ export default function EnvironmentsPage() {
                       <td className="number">{count(one.rollouts)}</td>
                       <td className="number">{count(one.groups)}</td>
                       <td className="number">
-                        <Reward value={one.mean_reward} />
+                        <Reward value={one.mean_reward} write={mean} />
                       </td>
                       <td className="number">{one.pass_rate === null ? '–' : share(one.pass_rate)}</td>
                       <td className="number">{count(one.failed)}</td>
                       <td className="number">{count(one.truncated)}</td>
                       <td className="number">{brief(one.mean_tokens)}</td>
-                      <td className="number">{decimal(one.mean_turns, 1)}</td>
+                      <td className="number">{one.mean_turns.toFixed(1)}</td>
                       <td className="number">{one.mean_duration_s === null ? '–' : duration(one.mean_duration_s)}</td>
                     </tr>
                   ))}

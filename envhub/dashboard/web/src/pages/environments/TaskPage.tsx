@@ -5,7 +5,7 @@ import { Histogram } from '../../charts/Bars'
 import { VersionCharts } from '../../charts/VersionCharts'
 import { PageHead } from '../../shell/PageHead'
 import { environmentUrl, Link, rolloutsUrl, rolloutUrl, usePlace } from '../../shell/router'
-import { count, share } from '../../text/format'
+import { count, mean, share } from '../../text/format'
 import { LongText } from '../../text/SafeText'
 import { oneLine } from '../../text/visible'
 import { Reward } from '../../ui/Facts'
@@ -16,7 +16,7 @@ import { RolloutTable } from '../rollouts/RolloutTable'
 import { PassAt } from './PassAt'
 
 /** One task: how it is learned, and what is answered to it. */
-export default function TaskPage({ environment, task }: { environment: string; task: string }) {
+export function TaskPage({ environment, task }: { environment: string; task: string }) {
   const place = usePlace()
   const run = place.get('run')
   const passAt = Number(place.get('pass_at')) || 1
@@ -106,7 +106,7 @@ function Report({ report }: { report: TaskReport }) {
                     <td className="number">{count(response.count)}</td>
                     <td className="number">{share(response.count / Math.max(1, all))}</td>
                     <td className="number">
-                      <Reward value={response.mean_reward} />
+                      <Reward value={response.mean_reward} write={mean} />
                     </td>
                   </tr>
                 ))}

@@ -12,7 +12,7 @@ import { MemberColumn } from './MemberColumn'
 import { Rewards } from './Rewards'
 
 /** The K members of a task side by side: what each was worth, and where they go apart. */
-export default function GroupPage({ id }: { id: string }) {
+export function GroupPage({ id }: { id: string }) {
   useLive('/api/events')
   const asked = useApi('/api/groups/{group_id}', { group_id: id })
   return (

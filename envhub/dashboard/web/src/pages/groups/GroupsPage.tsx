@@ -3,7 +3,7 @@ import { useApi } from '../../api/queries'
 import { useKeys } from '../../shell/keys'
 import { PageHead } from '../../shell/PageHead'
 import { groupUrl, Link, navigate, taskUrl, usePlace } from '../../shell/router'
-import { decimal, plural } from '../../text/format'
+import { mean, plural } from '../../text/format'
 import { oneLine } from '../../text/visible'
 import { Reward } from '../../ui/Facts'
 import { Notice, Ready } from '../../ui/Notice'
@@ -13,7 +13,7 @@ import { Rewards } from './Rewards'
 const LIMIT = 50
 
 /** All groups of a run, the newest first. */
-export default function GroupsPage() {
+export function GroupsPage() {
   const place = usePlace()
   const run = place.get('run')
   const environment = place.get('environment')
@@ -85,7 +85,7 @@ export default function GroupsPage() {
                     </tr>
                   </thead>
                   <tbody>
-                    {page.groups.map(({ group, rewards, mean, std }) => (
+                    {page.groups.map(({ group, rewards, mean: reward, std }) => (
                       <tr key={group.group_id} className="pick" onClick={() => navigate(groupUrl(group.group_id))}>
                         <th scope="row">
                           <Link className="mono" href={groupUrl(group.group_id)}>
@@ -102,9 +102,9 @@ export default function GroupsPage() {
                           <Rewards rewards={rewards} />
                         </td>
                         <td className="number">
-                          <Reward value={mean} />
+                          <Reward value={reward} write={mean} />
                         </td>
-                        <td className="number">{std === null ? '–' : decimal(std)}</td>
+                        <td className="number">{std === null ? '–' : mean(std)}</td>
                         <td className="muted">{group.closed ? 'closed' : 'open'}</td>
                         <td className="number">{group.deliveries}</td>
                       </tr>

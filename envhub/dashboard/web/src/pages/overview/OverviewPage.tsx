@@ -14,12 +14,14 @@ import { Figure, Figures } from './Figures'
 import { LivePanels } from './LivePanels'
 import { SlowRollouts } from './SlowRollouts'
 
+const WINDOW_S = 300 // that the rates are of
+
 /** What a run does right now, and how it came there. */
-export default function OverviewPage() {
+export function OverviewPage() {
   const place = usePlace()
   const run = place.get('run')
-  const asked = useApi('/api/overview', { run, window_s: 300 })
-  const newest = useLatest<Overview>(`/api/overview/live${query({ run, window_s: 300 })}`, 'overview')
+  const asked = useApi('/api/overview', { run, window_s: WINDOW_S })
+  const newest = useLatest<Overview>(`/api/overview/live${query({ run, window_s: WINDOW_S })}`, 'overview')
   return (
     <>
       <PageHead title="Overview" actions={<RunChoice value={run} onChange={(id) => place.set({ run: id })} />} />
@@ -41,8 +43,17 @@ const PHASES: Record<string, string> = {
 
 const entries = (counts: Record<string, number>) => Object.entries(counts).sort(([, a], [, b]) => b - a)
 
+/** The rate with the seconds in which nothing happened: a line past them would say that something did. */
+function everySecond(rate: Overview['rate']): Overview['rate'] {
+  const seen = new Map(rate.map((second) => [second.at, second]))
+  const first = rate[0]?.at ?? 0
+  const seconds = rate.length && Math.min(rate.at(-1)!.at - first + 1, WINDOW_S)
+  return Array.from({ length: seconds }, (_, n) => seen.get(first + n) ?? { at: first + n, rollouts: 0, tokens: 0 })
+}
+
 function Panels({ of }: { of: Overview }) {
   const run = of.run_id ?? ''
+  const rate = everySecond(of.rate)
   return (
     <>
       <Figures>
@@ -54,9 +65,9 @@ function Panels({ of }: { of: Overview }) {
         <Figure
           name="Rollouts a second"
           value={decimal(of.rollouts_per_s, 1)}
-          values={of.rate.map((second) => second.rollouts)}
+          values={rate.map((second) => second.rollouts)}
         />
-        <Figure name="Tokens a second" value={brief(of.tokens_per_s)} values={of.rate.map((second) => second.tokens)} />
+        <Figure name="Tokens a second" value={brief(of.tokens_per_s)} values={rate.map((second) => second.tokens)} />
         <Figure name="Submitted" value={count(of.submitted)} note={run && <Link href={runUrl(run)}>{run}</Link>} />
       </Figures>
       <div className="grid">
@@ -87,14 +98,14 @@ function Panels({ of }: { of: Overview }) {
           <h2>
             Speed <small>the last minutes</small>
           </h2>
-          {of.rate.length === 0 ? (
+          {rate.length === 0 ? (
             <p className="muted">No rollout ended in the last minutes.</p>
           ) : (
             <LineChart
               label="Rollouts a second"
-              xs={of.rate.map((second) => second.at)}
+              xs={rate.map((second) => second.at)}
               series={[
-                { name: 'rollouts a second', color: '--accent', values: of.rate.map((second) => second.rollouts) },
+                { name: 'rollouts a second', color: '--accent', values: rate.map((second) => second.rollouts) },
               ]}
               xText={moment}
               yText={(value) => decimal(value, 1)}

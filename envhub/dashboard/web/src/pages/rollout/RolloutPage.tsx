@@ -1,5 +1,4 @@
 import { ChevronLeft, ChevronRight, Download } from 'lucide-react'
-import { lazy, Suspense, useEffect } from 'react'
 
 import { query } from '../../api/client'
 import { useLive } from '../../api/live'
@@ -14,22 +13,15 @@ import { oneLine } from '../../text/visible'
 import { Copy } from '../../ui/Copy'
 import { Reward, StatusChip } from '../../ui/Facts'
 import { Menu } from '../../ui/Menu'
-import { Loading, Ready } from '../../ui/Notice'
+import { Ready } from '../../ui/Notice'
 import { Tabs } from '../../ui/Tabs'
 import { Aside } from './Aside'
+import { BranchesPanel } from './branches/BranchesPanel'
+import { CallsPanel } from './calls/CallsPanel'
 import { Failure, Logs, TaskView } from './Records'
+import { TimelinePanel } from './timeline/TimelinePanel'
+import { TokensPanel } from './TokensPanel'
 import { Transcript } from './Transcript'
-
-const CODE = {
-  timeline: () => import('./timeline/TimelinePanel'),
-  tokens: () => import('./TokensPanel'),
-  branches: () => import('./branches/BranchesPanel'),
-  calls: () => import('./calls/CallsPanel'),
-}
-const Timeline = lazy(CODE.timeline)
-const Tokens = lazy(CODE.tokens)
-const Branches = lazy(CODE.branches)
-const Calls = lazy(CODE.calls)
 
 const TABS = ['', 'timeline', 'tokens', 'branches', 'calls', 'task', 'logs'] as const
 const LABELS: Record<string, string> = {
@@ -43,10 +35,10 @@ const LABELS: Record<string, string> = {
 }
 
 /** One rollout from every side. */
-export default function RolloutPage({ id, tab }: { id: string; tab: string }) {
+export function RolloutPage({ id, tab }: { id: string; tab: string }) {
   useLive(`/api/events${query({ rollout: id })}`)
   const asked = useApi('/api/rollouts/{rollout_id}', { rollout_id: id })
-  useAhead(id, tab)
+  useApi('/api/rollouts/{rollout_id}/rows', { rollout_id: id }, { enabled: tab === 'tokens' }) // at the same time
   const trail = trailOf(id)
   const go = (to: string | undefined) => to !== undefined && navigate(rolloutUrl(to, tab))
   useKeys('Rollout', [
@@ -60,21 +52,11 @@ export default function RolloutPage({ id, tab }: { id: string; tab: string }) {
       {(rollout) => (
         <>
           <Head rollout={rollout} tab={tab} />
-          <Suspense fallback={<Loading what={LABELS[tab] ?? tab} />}>
-            <Panel rollout={rollout} tab={tab} />
-          </Suspense>
+          <Panel rollout={rollout} tab={tab} />
         </>
       )}
     </Ready>
   )
-}
-
-/** Fetches what the tab will ask for while the rollout itself is on its way. */
-function useAhead(id: string, tab: string): void {
-  useApi('/api/rollouts/{rollout_id}/rows', { rollout_id: id }, { enabled: tab === 'tokens' })
-  useEffect(() => {
-    if (tab in CODE) void CODE[tab as keyof typeof CODE]()
-  }, [tab])
 }
 
 function Head({ rollout, tab }: { rollout: Rollout; tab: string }) {
@@ -153,13 +135,13 @@ function Panel({ rollout, tab }: { rollout: Rollout; tab: string }) {
   const id = rollout.summary.rollout_id
   switch (tab) {
     case 'timeline':
-      return <Timeline id={id} tree={rollout.tree} />
+      return <TimelinePanel id={id} tree={rollout.tree} />
     case 'tokens':
-      return <Tokens id={id} />
+      return <TokensPanel id={id} />
     case 'branches':
-      return <Branches id={id} />
+      return <BranchesPanel id={id} />
     case 'calls':
-      return <Calls id={id} />
+      return <CallsPanel id={id} />
     case 'task':
       return <TaskView request={rollout.request} />
     case 'logs':
@@ -169,7 +151,7 @@ function Panel({ rollout, tab }: { rollout: Rollout; tab: string }) {
         <div className="columns">
           <div className="stack">
             {rollout.failure && <Failure failure={rollout.failure} />}
-            <Transcript id={id} entries={rollout.transcript} />
+            <Transcript id={id} entries={rollout.transcript} rewards={rollout.score?.turn_rewards ?? {}} />
           </div>
           <Aside rollout={rollout} />
         </div>

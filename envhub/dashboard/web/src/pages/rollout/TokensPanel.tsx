@@ -6,7 +6,7 @@ import { RowView } from '../../tokens/RowView'
 import { Notice, Ready } from '../../ui/Notice'
 
 /** The rows of a rollout's trajectory, one at a time, token by token. */
-export default function TokensPanel({ id }: { id: string }) {
+export function TokensPanel({ id }: { id: string }) {
   const asked = useApi('/api/rollouts/{rollout_id}/rows', { rollout_id: id })
   return (
     <Ready of={asked} what="the rows">

@@ -4,13 +4,20 @@ import { useLayoutEffect, useMemo, useRef, useState } from 'react'
 import type { TranscriptEntry } from '../../api/types'
 import { useKeys } from '../../shell/keys'
 import { Link, rolloutUrl, usePlace } from '../../shell/router'
+import { decimal } from '../../text/format'
 import { Notice } from '../../ui/Notice'
 import { EntryBody } from './EntryBody'
 import { textOf, type Shown } from './Message'
 import { TranscriptBar, type Toggle } from './TranscriptBar'
 
+interface Props {
+  id: string
+  entries: TranscriptEntry[]
+  rewards: Record<number, number> // that single turns earned by themselves
+}
+
 /** Every message of a rollout; only those in sight are in the document. */
-export function Transcript({ id, entries }: { id: string; entries: TranscriptEntry[] }) {
+export function Transcript({ id, entries, rewards }: Props) {
   const place = usePlace()
   const list = useRef<HTMLOListElement>(null)
   const [at, setAt] = useState(-1)
@@ -88,7 +95,14 @@ export function Transcript({ id, entries }: { id: string; entries: TranscriptEnt
             data-index={item.index}
             style={{ transform: `translateY(${item.start - top}px)` }}
           >
-            <Entry id={id} {...shown[item.index]!} current={item.index === at} show={show} names={names} />
+            <Entry
+              id={id}
+              {...shown[item.index]!}
+              current={item.index === at}
+              show={show}
+              names={names}
+              reward={rewards[shown[item.index]!.entry.turn]}
+            />
           </li>
         ))}
       </ol>
@@ -113,9 +127,10 @@ interface EntryProps {
   current: boolean
   show: Shown
   names: Map<string, string>
+  reward: number | undefined // of its turn
 }
 
-function Entry({ id, entry, index, current, show, names }: EntryProps) {
+function Entry({ id, entry, index, current, show, names, reward }: EntryProps) {
   const { message, turn, row, sampled, fork, continued } = entry
   const answers = names.get(message.tool_call_id)
   return (
@@ -129,6 +144,7 @@ function Entry({ id, entry, index, current, show, names }: EntryProps) {
         <header>
           <h3>{message.role}</h3>
           {answers && <code>{answers}</code>}
+          {sampled && reward !== undefined && <small className="tag">earned {decimal(reward)}</small>}
           {sampled && !continued && <small className="tag">end of its branch</small>}
           <span className="where">
             {turn >= 0 && <Link href={rolloutUrl(id, 'calls', { turn })}>turn {turn}</Link>}

@@ -16,7 +16,7 @@ const MOST = 8
 const SHOWN = 30 // messages of each
 
 /** Some rollouts side by side, whatever they have in common. */
-export default function ComparePage() {
+export function ComparePage() {
   const ids = usePlace().get('ids').split(',').filter(Boolean).slice(0, MOST)
   useLive('/api/events', REPORT_MS)
   const asked = useQueries({

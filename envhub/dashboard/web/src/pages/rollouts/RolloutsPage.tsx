@@ -19,7 +19,7 @@ import { FilterBar } from './FilterBar'
 import { filtersOf, LIMIT } from './filters'
 import { RolloutTable } from './RolloutTable'
 
-export default function RolloutsPage() {
+export function RolloutsPage() {
   const place = usePlace()
   useLive(`/api/events${query({ run: place.get('run') })}`)
   const filters = filtersOf(place.search)

@@ -14,7 +14,7 @@ import { Findings } from './Findings'
 import { StateBar } from './StateBar'
 
 /** One run: whether it adds up, what was found, and the operator's hands on it. */
-export default function RunPage({ id }: { id: string }) {
+export function RunPage({ id }: { id: string }) {
   useLive('/api/events')
   const asked = useApi('/api/runs/{run_id}', { run_id: id })
   const session = useApi('/api/session', {})
@@ -113,6 +113,7 @@ function Acts({ run }: { run: string }) {
             <tr>
               <th scope="col">Time</th>
               <th scope="col">Who</th>
+              <th scope="col">From</th>
               <th scope="col">Act</th>
               <th scope="col">With</th>
             </tr>
@@ -123,7 +124,11 @@ function Acts({ run }: { run: string }) {
                 <td>
                   <Moment at={act.at} />
                 </td>
-                <td>{oneLine(act.operator, 60)}</td>
+                <td>
+                  {oneLine(act.operator, 60)}{' '}
+                  {act.role !== '' && act.role !== act.operator && <small className="muted">{act.role}</small>}
+                </td>
+                <td>{oneLine([act.via, act.address].filter(Boolean).join(', '), 60)}</td>
                 <td>
                   {oneLine(act.action, 60)}{' '}
                   {act.refused && <span className="bad">refused: {oneLine(act.refused)}</span>}

@@ -8,7 +8,7 @@ import { Notice, Ready } from '../../ui/Notice'
 import { StateBar } from './StateBar'
 
 /** All runs of the store, the newest first. */
-export default function RunsPage() {
+export function RunsPage() {
   useLive('/api/events')
   const asked = useApi('/api/runs', {})
   return (

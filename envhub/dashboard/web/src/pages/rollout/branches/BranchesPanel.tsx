@@ -10,7 +10,7 @@ import { Graph, LANE_PX, LINE_PX } from './Graph'
 import { lanes } from './lanes'
 
 /** The model calls of a rollout as a graph: which goes on from which, why a branch began, and what trains. */
-export default function BranchesPanel({ id }: { id: string }) {
+export function BranchesPanel({ id }: { id: string }) {
   const asked = useApi('/api/rollouts/{rollout_id}/branches', { rollout_id: id })
   return (
     <Ready of={asked} what="the branches">

@@ -8,7 +8,7 @@ import { Notice, Ready } from '../../../ui/Notice'
 import { CallView } from './CallView'
 
 /** Every model call: what was asked and answered on the wire, beside what envhub made of it. */
-export default function CallsPanel({ id }: { id: string }) {
+export function CallsPanel({ id }: { id: string }) {
   const asked = useApi('/api/rollouts/{rollout_id}/calls', { rollout_id: id })
   return (
     <Ready of={asked} what="the calls">

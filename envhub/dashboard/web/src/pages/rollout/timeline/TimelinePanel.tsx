@@ -11,7 +11,7 @@ import { Gantt } from './Gantt'
 import { spent } from './kinds'
 
 /** Where the time of a rollout and of all in its tree went. */
-export default function TimelinePanel({ id, tree }: { id: string; tree: TreeNode[] }) {
+export function TimelinePanel({ id, tree }: { id: string; tree: TreeNode[] }) {
   const asked = useApi('/api/rollouts/{rollout_id}/timeline', { rollout_id: id })
   return (
     <Ready of={asked} what="the timeline">

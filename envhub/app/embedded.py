@@ -18,10 +18,10 @@ from envhub.errors import Boundary, UsageError, bare_usage_errors
 from envhub.feed.codec import TrainerGroup, decode_group
 from envhub.feed.encoding import encode_group
 from envhub.rollouts.beginning import new_run
-from envhub.rollouts.deliveries import OwnConsumer
 from envhub.rollouts.group import RolloutGroup
 from envhub.rollouts.job import NO_ISOLATION, Job
 from envhub.rollouts.manager import Origin, RolloutManager, open_manager
+from envhub.rollouts.outlet import OwnConsumer
 from envhub.rollouts.pause import Pauses
 from envhub.rollouts.platform import ServedPolicy
 from envhub.rollouts.policies import open_policies
@@ -35,7 +35,7 @@ from envhub.worker import close, open_platform
 
 CANCEL_S = 30.0  # for the members of a group that nobody waits for any more to end
 TRAINERS = (  # own business: what it samples with, when it takes new weights, which groups it asks for and trains on
-    *("engine", "engine_options", "inexact", "feed", "feed_access", "lease_s", "staleness", "iteration_tokens"),
+    *("engine", "engine_options", "inexact", "feed", "access", "lease_s", "staleness", "iteration_tokens"),
     *("resume", "workers"),
 )
 TRAINERS_OF_JOB = ("extra", "min_k", "filters", "spares")
@@ -102,7 +102,7 @@ async def embedded(model: Model, job: Job, settings: Settings = Settings()) -> A
         backend = await stack.enter_async_context(open_sandboxes(settings.sandbox))
         if backend is None and job.without_sandbox() != job:
             raise UsageError(f"some of {', '.join(job.environments)} need a sandbox and {NO_ISOLATION}")
-        store = await open_traces(settings.database)
+        store = await open_traces(settings.database, payloads=settings.payloads)
         stack.push_async_callback(close, store)
         conditions = replace(settings.conditions, model={"engine": "the trainer's", "weights": model.name})
         begun = await new_run(store, settings.run_id, settings.seed, None, conditions)

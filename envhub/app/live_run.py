@@ -1,7 +1,7 @@
 """A live run: settings become its store, recorder, workers, manager and feed."""
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -9,23 +9,28 @@ from envhub.app.settings import Settings, split_address
 from envhub.app.telemetry import traced
 from envhub.app.traces import open_traces
 from envhub.contracts.engine import Model
+from envhub.contracts.events import OperatorActed
+from envhub.contracts.guard import Guard
 from envhub.contracts.ids import RunId
 from envhub.contracts.rollout import GroupRequest
 from envhub.contracts.sandbox import SandboxBackend
 from envhub.contracts.store import BrowsableStore
+from envhub.environments.requirements import check_requirements
 from envhub.errors import UsageError, bare_usage_errors
 from envhub.feed.server import check_address
 from envhub.feed.server import serve as serve_feed
+from envhub.monitor.acts import Acts
 from envhub.monitor.loop_lag import LoopWatch, watch_loop
 from envhub.monitor.vitals import VitalSigns
 from envhub.registry import engines, environments, sandbox_backends
 from envhub.rollouts.beginning import earlier_run, new_run, recorded_job
-from envhub.rollouts.deliveries import DeliveryQueue, OwnConsumer, open_deliveries
+from envhub.rollouts.deliveries import DeliveryQueue, open_deliveries
 from envhub.rollouts.garbage import rare_collections
 from envhub.rollouts.group import RolloutGroup
 from envhub.rollouts.iteration import Iteration
 from envhub.rollouts.job import Course, Job
 from envhub.rollouts.manager import Origin, RolloutManager, open_manager
+from envhub.rollouts.outlet import OwnConsumer
 from envhub.rollouts.pause import Pauses
 from envhub.rollouts.platform import Endpoints
 from envhub.rollouts.recorder import Recorder, open_recorder
@@ -59,14 +64,16 @@ class Run:
     manager: RolloutManager
     deliveries: DeliveryQueue | None  # None: no feed
     feed_address: str  # "": no feed
+    guard: Guard  # of all its servers
+    acts: Acts
     loop: LoopWatch
     vitals: VitalSigns
     _rest: Leftover
 
     async def play(self) -> list[RolloutGroup]:
         """Does the run's job, from where it stands; the groups that ran, once they have all ended."""
-        for closed, deliveries, failed in self._rest.undelivered:
-            await self.manager.hand_on(closed, deliveries=deliveries, failed=failed)
+        for stored in self._rest.undelivered:
+            await self.manager.hand_on_stored(stored)
         for group in self._rest.running:
             await self.manager.go_on(group)
         course = Course(self.job, self._rest.seed, self._rest.started, self._rest.dropped) if self.job else None
@@ -108,7 +115,7 @@ async def open_run(
     await _check(settings, job, endpoints)
     async with AsyncExitStack() as stack:
         stack.enter_context(bare_usage_errors())
-        store = await open_traces(settings.database, existing=settings.resume)
+        store = await open_traces(settings.database, existing=settings.resume, payloads=settings.payloads)
         stack.push_async_callback(close, store)
         rest = await _locked(stack, settings, job, store, isolates=backend is not None)
         recorder = await stack.enter_async_context(open_recorder(store))
@@ -121,8 +128,8 @@ async def open_run(
         told = replace(told, snapshots=str(stack.enter_context(folder_of_run(files))))
         make_iteration = partial(_iteration, settings)
         place = await stack.enter_async_context(
-            open_processes(settings.workers, settings.ray, told, recorder, make_iteration)
-            if settings.workers
+            open_processes(bounds, settings.ray, told, recorder, make_iteration)
+            if (bounds := settings.worker_bounds)
             else open_here(told, backend, recorder, make_iteration, endpoints)
         )
         await store.append(rest.opening)
@@ -136,9 +143,14 @@ async def open_run(
         manager = await stack.enter_async_context(
             open_manager(origin, place.workers, recorder, outlet, versions, max_groups=settings.max_groups)
         )
-        address = await stack.enter_async_context(_feed(settings, queue, manager, store)) if queue else ""
+        guard = Guard(settings.access)
+        acts = Acts(rest.run_id, partial(_record, recorder), guard)
+        feed = _feed(settings, queue, manager, store, guard, acts) if queue else nullcontext("")
+        address = await stack.enter_async_context(feed)
         vitals = VitalSigns(watch, recorder, place.platform, queue)
-        yield Run(rest.run_id, job, place.model, store, recorder, manager, queue, address, watch, vitals, rest)
+        yield Run(
+            rest.run_id, job, place.model, store, recorder, manager, queue, address, guard, acts, watch, vitals, rest
+        )
         await manager.finish()
         if queue:
             await queue.drained()
@@ -146,12 +158,7 @@ async def open_run(
 
 async def _check(settings: Settings, job: Job | None, endpoints: Endpoints | None) -> None:
     """Finds what can't be had, while nothing has started."""
-    for policy in settings.policy_settings.values():
-        engines.get(policy.engine)
-    for name in settings.caps.environments:
-        environments.get(name)
-    if job:
-        await job.check(settings.policy_settings)
+    await check_names(settings, job)
     if settings.feed:
         _check_feed(settings)
     if settings.workers and endpoints:
@@ -160,13 +167,29 @@ async def _check(settings: Settings, job: Job | None, endpoints: Endpoints | Non
         )
 
 
+async def check_names(settings: Settings, job: Job | None) -> None:
+    """Finds what a run like that names in vain.
+
+    Raises:
+        UsageError: there is no such engine, environment, agent, judge or policy, or it can't do what it is for.
+    """
+    for policy in settings.policy_settings.values():
+        engines.get(policy.engine)
+    for name in settings.caps.environments:
+        environments.get(name)
+    if job:
+        for name in job.environments if not settings.workers else ():
+            check_requirements(environments.get(name))
+        await job.check(settings.policy_settings)
+
+
 async def _locked(
     stack: AsyncExitStack, settings: Settings, job: Job | None, store: SqlTraceStore, *, isolates: bool
 ) -> Leftover:
     """The run, new or from where it stands, which no other process may have until the stack is left."""
     if settings.resume:
         await stack.enter_async_context(store.hold(RunId(settings.run_id)))
-        return await earlier_run(store, RunId(settings.run_id), settings.conditions, isolates=isolates)
+        return await earlier_run(store, RunId(settings.run_id), job, settings.conditions, isolates=isolates)
     rest = await new_run(store, settings.run_id, settings.seed, job, settings.conditions)
     await stack.enter_async_context(store.hold(rest.run_id))
     return rest
@@ -181,11 +204,16 @@ def _iteration(settings: Settings, pauses: Pauses) -> Iteration | None:
 def _check_feed(settings: Settings) -> None:
     """Finds what keeps the feed from listening while no run exists yet."""
     host, port = split_address(settings.feed)
-    check_address(host, port, settings.feed_access)
+    check_address(host, port, settings.access)
 
 
 def _feed(
-    settings: Settings, queue: DeliveryQueue, manager: RolloutManager, store: BrowsableStore
+    settings: Settings, queue: DeliveryQueue, manager: RolloutManager, store: BrowsableStore, guard: Guard, acts: Acts
 ) -> AbstractAsyncContextManager[str]:
     host, port = split_address(settings.feed)
-    return serve_feed(queue, manager, host=host, port=port, access=settings.feed_access, blobs=store.image)
+    return serve_feed(queue, manager, host=host, port=port, guard=guard, acts=acts, blobs=store.file)
+
+
+async def _record(recorder: Recorder, act: OperatorActed) -> None:
+    recorder.emit(act)
+    await recorder.flush()

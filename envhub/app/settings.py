@@ -4,16 +4,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from envhub.contracts.access import Access
 from envhub.contracts.engine import EngineOptions
 from envhub.contracts.ids import TRAINED, PolicyId
 from envhub.errors import UsageError
-from envhub.feed.access import FeedAccess
 from envhub.gateway.call_rules import CallRules
 from envhub.rollouts.admission import NO_CAPS, Caps
 from envhub.rollouts.beginning import Conditions
 from envhub.rollouts.job import Job
 from envhub.rollouts.policies import PolicySettings
 from envhub.rollouts.ray_places import RayPlaces
+from envhub.rollouts.staffing import Bounds
 from envhub.rollouts.versions import Staleness
 from envhub.worker import PlatformSettings
 from sandboxes.pool.limits import PoolLimits
@@ -39,13 +40,15 @@ class Settings:
     warm_sandboxes: int = 2  # of them, kept ready of each kind that rollouts ask for
     park_sandboxes: bool = False  # of paused rollouts: their files are kept, and their places are for others
     workers: int = 0  # processes that run rollouts, each with a model of its own; 0: this one runs them
+    max_workers: int = 0  # as many where there is work for them; 0: no more than workers
     ray: RayPlaces | None = None  # where in a Ray cluster these processes are; None: on this machine
     modules: tuple[str, ...] = ()  # that register what rollouts name: worker processes import them
     max_running: int = 64  # rollouts that act at once,
     caps: Caps = NO_CAPS  # and of them in one environment, on one engine, for one policy
     max_groups: int = 256  # groups that have not ended; submitting waits
+    payloads: str = ""  # folder or URL of large payloads, where the database does not say; "": they are in it
     feed: str = ""  # HOST:PORT to serve trainers on; "": the run's own output is the consumer
-    feed_access: FeedAccess = FeedAccess()  # to the feed: beyond loopback it takes tokens and TLS
+    access: Access = Access()  # to feed, gateway and dashboard: beyond loopback it takes tokens and TLS
     inexact: bool = False  # trainers may get log probabilities that are not the engine's own, or none
     call_rules: CallRules = CallRules()  # of agents at the gateway
     lease_s: float = 60.0
@@ -82,15 +85,16 @@ class Settings:
             raise UsageError(f"workers is {self.workers}; it must be 0 (rollouts run in this process) or more")
         if self.ray and not self.workers:
             raise UsageError("workers is 0, and ray says where they are; set workers to how many there shall be")
-        names = ("max_running", "max_sandboxes", "max_sandboxes_per_spec", "max_sandboxes_per_environment")
-        limits = {name: getattr(self, name) for name in names}
-        for kind, caps in self.caps.by_kind.items():
-            limits |= {f"the cap of {kind} '{name}'": cap for name, cap in caps.items()}
-        for name, limit in limits.items():
-            if limit is not None and limit < self.workers:
-                raise UsageError(
-                    f"{name} is {limit}, and {self.workers} worker processes share it; it must be at least as many"
-                )
+        if self.max_workers and not 1 <= self.workers <= self.max_workers:
+            raise UsageError(
+                f"max_workers is {self.max_workers} and workers is {self.workers}; workers, as many as there are at "
+                "least, must be 1 to max_workers"
+            )
+
+    @property
+    def worker_bounds(self) -> Bounds | None:
+        """Of the number of worker processes; None where this one runs the rollouts."""
+        return Bounds(self.workers, self.max_workers or self.workers) if self.workers else None
 
     def platform(self, started_at: float, job: Job | None, *, sandboxes: bool) -> PlatformSettings:
         """What the rollouts of a run that started then draw on."""

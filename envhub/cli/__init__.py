@@ -10,6 +10,7 @@ import typer
 from envhub.cli.agents import agents
 from envhub.cli.auditing import audit
 from envhub.cli.checking import verify
+from envhub.cli.config import config
 from envhub.cli.doctor import doctor
 from envhub.cli.environments import env
 from envhub.cli.output import fail
@@ -17,6 +18,7 @@ from envhub.cli.plotting import plot
 from envhub.cli.profiling import profile
 from envhub.cli.running import run
 from envhub.cli.serving import serve
+from envhub.cli.stores import store
 from envhub.cli.tokens import tokens
 from envhub.cli.top import top
 from envhub.cli.traces import trace
@@ -33,10 +35,12 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(serve)
+app.add_typer(config, name="config")
 app.add_typer(trace, name="trace")
 app.add_typer(env, name="env")
 app.add_typer(agents, name="agents")
 app.add_typer(tokens, name="tokens")
+app.add_typer(store, name="store")
 app.command()(verify)
 app.command()(audit)
 app.command()(profile)

@@ -16,7 +16,8 @@ from envhub.cli.output import count, facts, note, out, print_json
 from envhub.cli.traces import existing_store
 from envhub.contracts.ids import RunId
 from envhub.contracts.store import BrowsableStore
-from envhub.monitor.verify import Verified, VerifyReport, verify_from
+from envhub.monitor.run_check import Verified
+from envhub.monitor.verify import VerifyReport, verify_from
 from envhub.store.address import beside
 
 SHOWN = 20  # broken invariants

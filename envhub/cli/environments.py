@@ -126,12 +126,13 @@ def _facts(spec: EnvironmentSpec) -> dict[str, object]:
         "description": spec.description,
         "tasks": len(spec.load_tasks()),
         "needs_sandbox": spec.needs_sandbox,
+        "requires": spec.requires,
         "resume": spec.resume,
     }
 
 
 def _needs(spec: EnvironmentSpec) -> str:
-    return "sandbox" if spec.needs_sandbox else ""
+    return ", ".join([*(["sandbox"] if spec.needs_sandbox else []), *spec.requires])
 
 
 def _said(message: Message) -> tuple[str, str]:

@@ -69,6 +69,24 @@ async def export(
     return count
 
 
+@contextmanager
+def destination(file_or_url: str) -> Iterator[Path]:
+    """The file, or one that goes to the URL at the end.
+
+    Raises:
+        UsageError: nothing can be written there.
+    """
+    if "://" not in file_or_url:
+        yield Path(file_or_url)
+        return
+    try:
+        from envhub.store.payloads.remote import file_for
+    except ImportError as error:
+        raise UsageError(f"'{file_or_url}' needs '{error.name}'; `pip install envhub-rl[objects]`") from error
+    with file_for(file_or_url) as file:
+        yield file
+
+
 def row_json(row: Row) -> dict[str, object]:
     """A row by column, all of one length."""
     return {

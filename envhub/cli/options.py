@@ -83,6 +83,31 @@ Temperature = Annotated[
         metavar="T", help="Of sampling; 1 is the model's own distribution, 0 is greedy.", rich_help_panel=MODEL
     ),
 ]
+TopP = Annotated[
+    float,
+    typer.Option(
+        metavar="P",
+        help="Sample from the likeliest tokens alone that have so much of the probability together; which they were is "
+        "stored.",
+        show_default="1: all",
+        rich_help_panel=MODEL,
+    ),
+]
+TopK = Annotated[
+    int,
+    typer.Option(
+        metavar="N", help="Sample from so many of the likeliest tokens.", show_default="0: all", rich_help_panel=MODEL
+    ),
+]
+MinP = Annotated[
+    float,
+    typer.Option(
+        metavar="P",
+        help="Sample from tokens at least so likely as a share of the likeliest.",
+        show_default="0: all",
+        rich_help_panel=MODEL,
+    ),
+]
 Threads = Annotated[
     int, typer.Option(metavar="N", help="Of the engine's arithmetic; 0: as suits this machine.", rich_help_panel=MODEL)
 ]
@@ -113,8 +138,19 @@ Database = Annotated[
         "--database", "-d", metavar="FILE", help="The SQLite file of the traces, or postgresql://USER@HOST/NAME."
     ),
 ]
+Payloads = Annotated[
+    str,
+    typer.Option(
+        metavar="FOLDER|URL",
+        help="Where payloads over 256 KiB go, like s3://BUCKET/PATH; the database keeps that in mind. Else: into it.",
+        show_default=False,
+    ),
+]
 MaxRunning = Annotated[
     int, typer.Option(metavar="N", help="Rollouts that act at once; more wait.", rich_help_panel=PLACE)
+]
+MaxSandboxes = Annotated[
+    int, typer.Option(metavar="N", help="Sandboxes that are there at once; more are waited for.", rich_help_panel=PLACE)
 ]
 RunFilter = Annotated[str, typer.Option("--run", metavar="RUN", help="Only this run.", show_default=False)]
 Sandbox = Annotated[
@@ -152,6 +188,15 @@ Workers = Annotated[
         rich_help_panel=PLACE,
     ),
 ]
+MaxWorkers = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        help="As many such processes where there is work for them, --workers at least; they end when it has gone.",
+        show_default="as many as --workers",
+        rich_help_panel=PLACE,
+    ),
+]
 
 Host = Annotated[
     str,
@@ -172,32 +217,21 @@ FeedHost = Annotated[
 FeedPort = Annotated[
     int, typer.Option(metavar="PORT", help="For trainers; 0: any that is free.", rich_help_panel=ADDRESSES)
 ]
-Token = Annotated[
-    str,
-    typer.Option(
-        envvar="ENVHUB_TOKEN",
-        metavar="TOKEN",
-        help="Every caller must send it; beyond loopback there must be one.",
-        show_default=False,
-        rich_help_panel=ADDRESSES,
-    ),
-]
-
-ViewerToken = Annotated[
-    str,
-    typer.Option(
-        envvar="ENVHUB_VIEWER_TOKEN",
-        metavar="TOKEN",
-        help="Who sends this one may look at the dashboard, not steer the run; it needs --token beside it.",
-        show_default=False,
-        rich_help_panel=ADDRESSES,
-    ),
-]
 Tracing = Annotated[
     bool,
     typer.Option(
         "--tracing",
         help='Export every rollout to OpenTelemetry, as its OTEL_* environment variables say (extra "otel").',
+        rich_help_panel=PLACE,
+    ),
+]
+
+Drain = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        help="When it is told to end, groups that began may finish for so long, and no others begin; what is left then "
+        "goes on at the next start.",
         rich_help_panel=PLACE,
     ),
 ]
@@ -223,5 +257,15 @@ Feed = Annotated[
 
 NewRunId = Annotated[
     str, typer.Option(metavar="RUN", help="A name for the run; by default the date and more.", show_default=False)
+]
+ServedRun = Annotated[
+    str,
+    typer.Option(
+        "--run-id",
+        metavar="RUN",
+        help="The run to serve: it goes on where the database has it, and begins under that name where not. By default "
+        "a new one, named by the date and more.",
+        show_default=False,
+    ),
 ]
 Resume = Annotated[str, typer.Option(metavar="RUN", help="Go on with a run that ended too early.", show_default=False)]

@@ -1,6 +1,5 @@
 """Options of workers on the nodes of a Ray cluster."""
 
-import shlex
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -55,16 +54,6 @@ def places(address: str, needs: list[str], labels: list[str]) -> RayPlaces | Non
         return None
     amounts = {name: _amount(name, amount) for name, amount in _pairs("--worker-needs", "RESOURCE=N", needs)}
     return RayPlaces(address, {**NEEDS, **amounts}, dict(_pairs("--worker-label", "NAME=VALUE", labels)))
-
-
-def written(places: RayPlaces | None) -> str:
-    """The options that say so, each after a space."""
-    if places is None:
-        return ""
-    needs = (("needs", name, f"{amount:g}") for name, amount in places.needs.items() if amount != NEEDS.get(name))
-    labels = (("label", name, value) for name, value in places.labels.items())
-    more = [f" --worker-{option} {shlex.quote(f'{name}={value}')}" for option, name, value in (*needs, *labels)]
-    return "".join([f" --ray {places.address}", *more])
 
 
 def _pairs(option: str, form: str, given: list[str]) -> Iterator[tuple[str, str]]:

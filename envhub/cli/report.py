@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from rich.markup import escape
 
 from envhub.app import Settings
-from envhub.cli import ray_options
 from envhub.cli.output import facts, number, out, table
 from envhub.cli.policy_options import written
 from envhub.cli.tally import Line, Tally
@@ -26,8 +25,8 @@ class Repeated:
     """What a run was told that a further command on it must be told as well."""
 
     settings: Settings  # with the id of the run
-    load: tuple[str, ...] = ()
-    trainer: str = ""
+    verb: tuple[str, ...]  # goes on with the run whose id follows
+    words: tuple[str, ...] = ()  # that it was told, but for its job
 
     def command(self, verb: str, *options: str) -> str:
         """A command to type, with those options that are not as usual."""
@@ -35,26 +34,14 @@ class Repeated:
         values = {
             "database": shown(settings.database),
             "engine": written(PolicySettings(settings.engine, settings.engine_options)),
-            "sandbox": settings.sandbox,
-            "workers": str(settings.workers or ""),
-            "feed": "" if self.trainer else settings.feed,
-            "trainer": self.trainer,
         }
         told = [(name, values[name]) for name in options]
-        written_out = [
-            f" --{name} {shlex.quote(value)}" for name, value in told if value not in ("", getattr(USUAL, name, ""))
-        ]
+        written_out = [f" --{name} {shlex.quote(value)}" for name, value in told if value != getattr(USUAL, name)]
         return f"{_own_name()} {verb}{''.join(written_out)}"
 
     def resume(self) -> str:
         """The command that goes on with the run."""
-        load = "".join(f" --load {shlex.quote(source)}" for source in self.load)
-        frozen = (f"{name}={written(policy)}" for name, policy in self.settings.policies.items())
-        policies = "".join(f" --policy {shlex.quote(policy)}" for policy in frozen)
-        inexact = " --inexact" if self.settings.inexact else ""
-        verb = f"run --resume {shlex.quote(self.settings.run_id)}{load}{policies}{inexact}"
-        command = self.command(verb, "database", "engine", "sandbox", "workers", "feed", "trainer")
-        return f"{command}{ray_options.written(self.settings.ray)}"
+        return shlex.join([_own_name(), *self.verb, self.settings.run_id, *self.words])
 
 
 @dataclass(frozen=True, slots=True)

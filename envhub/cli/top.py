@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -41,10 +42,11 @@ _AS_DATA = TypeAdapter(Overview)
 def top(
     run: options.RunFilter = "",
     url: Annotated[
-        str, typer.Option(metavar="URL", help="A dashboard to ask, which also knows its loop, places and servers.")
-    ] = "",
-    token: Annotated[
-        str, typer.Option(envvar="ENVHUB_TOKEN", metavar="TOKEN", help="Of that dashboard.", show_default=False)
+        str,
+        typer.Option(
+            metavar="URL",
+            help="A dashboard to ask, which also knows its loop, places and servers; ENVHUB_TOKEN has its token.",
+        ),
     ] = "",
     interval: Annotated[float, typer.Option(metavar="SECONDS", help="Between two looks.", min=0.2)] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
@@ -55,6 +57,7 @@ def top(
 
     It reads the database, or asks a dashboard.
     """
+    token = os.environ.get("ENVHUB_TOKEN", "")
     anyio.run(_top, run, url, token, database, interval, once or as_json, as_json, backend_options=LOOP)
 
 
@@ -101,7 +104,9 @@ def _asked(address: str, token: str) -> Figures:
             found: Figures = json.load(response)
             return found
     except HTTPError as error:
-        raise UsageError(f"'{address}' refused with {error.code}; give its token with --token") from error
+        raise UsageError(
+            f"'{address}' refused with {error.code}; put its token into the variable ENVHUB_TOKEN"
+        ) from error
     except (URLError, TimeoutError, ValueError) as error:
         why = getattr(error, "reason", error)
         raise UsageError(f"no dashboard answers at '{address}' ({why}); `envhub serve` starts one") from error

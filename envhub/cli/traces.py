@@ -1,9 +1,11 @@
 """`envhub trace`: the rollouts of a database, one of them in full, or all rows of a run for another program."""
 
+import json
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated
 
 import anyio
@@ -11,9 +13,10 @@ import typer
 
 from envhub.app import LOOP, open_traces
 from envhub.cli import options
-from envhub.cli.export import Format, export
+from envhub.cli.export import Format, destination, export
 from envhub.cli.output import count, note, number, out, print_json, table
 from envhub.cli.recorded import recorded_rollout
+from envhub.contracts.events import OperatorActed
 from envhub.contracts.ids import EnvironmentId, RolloutId, RunId
 from envhub.contracts.outcome import Status
 from envhub.contracts.store import BrowsableStore, RolloutQuery, RolloutSummary, TraceStore
@@ -65,9 +68,10 @@ def show_rollout(
 @trace.command("export")
 def export_run(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id: what ids of rollouts begin with.")],
-    file: Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Where to write; - is stdout.")] = Path(
-        "-"
-    ),
+    file: Annotated[
+        str,
+        typer.Option("--file", "-f", metavar="FILE|URL", help="Where to write, like s3://BUCKET/PATH; - is stdout."),
+    ] = "-",
     format: Annotated[Format, typer.Option(help="rows, tokens and chat are JSON lines.")] = Format.ROWS,
     min_reward: Annotated[
         float | None, typer.Option(metavar="NUMBER", help="Of tokens and chat: only rollouts worth as much.")
@@ -87,6 +91,16 @@ def export_run(
         )
     chooser = Chooser(min_reward=-math.inf if min_reward is None else min_reward, unique=unique)
     anyio.run(_export, database, RunId(run), file, format, chooser, backend_options=LOOP)
+
+
+@trace.command("acts")
+def show_acts(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")],
+    database: options.Database = "envhub.db",
+    as_json: options.AsJson = False,
+) -> None:
+    """Show who steered a run by hand, or would have: from the dashboard, the feed, the gateway or by a signal."""
+    anyio.run(_acts, database, RunId(run), as_json, backend_options=LOOP)
 
 
 @asynccontextmanager
@@ -118,12 +132,33 @@ async def _show(database: str, id: RolloutId, tokens: bool, as_json: bool) -> No
         rollout.show(tokens=tokens)
 
 
-async def _export(database: str, run_id: RunId, file: Path, format: Format, chooser: Chooser) -> None:
+async def _export(database: str, run_id: RunId, file: str, format: Format, chooser: Chooser) -> None:
     async with existing_store(database) as store:
         await _check_run(store, run_id)
-        written = await export(store, run_id, file, format, chooser)
+        with destination(file) as path:
+            written = await export(store, run_id, path, format, chooser)
     noun = {Format.ROWS: "row", Format.PARQUET: "group"}.get(format, "example")
     note(f"{count(written, noun)} of run {run_id}")
+
+
+async def _acts(database: str, run_id: RunId, as_json: bool) -> None:
+    async with existing_store(database) as store:
+        await _check_run(store, run_id)
+        acts = [event for event in await store.run_events(run_id) if isinstance(event, OperatorActed)]
+    if as_json:
+        print_json({"acts": [asdict(act) for act in acts]})
+    elif acts:
+        out.print(
+            table(("time", "who", "role", "from", "via", "act", "with", "refused"), [_act_cells(act) for act in acts])
+        )
+    else:
+        note(f"nobody steered run {run_id} by hand")
+
+
+def _act_cells(act: OperatorActed) -> tuple[str, ...]:
+    at = datetime.fromtimestamp(act.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    detail = json.dumps(act.detail) if act.detail else ""
+    return at, act.operator, act.role, act.address, act.via, act.action, detail, act.refused
 
 
 async def _check_run(store: TraceStore, run_id: RunId) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import anyio
 from anyio.abc import ByteReceiveStream, Process
-from rich.markup import escape
+from rich.text import Text
 
 from envhub.cli.output import err
 from envhub.errors import EnvhubError, UsageError
@@ -71,7 +71,8 @@ async def _show(output: ByteReceiveStream) -> None:
 
 
 def _print(line: bytes) -> None:
-    err.print(f"[cyan]trainer[/] {escape(line.decode(errors='replace').rstrip())}", soft_wrap=True)
+    said = Text.from_ansi(line.decode(errors="replace").rstrip())  # its colours, and no other control
+    err.print(Text.assemble(("trainer", "cyan"), " ", said), soft_wrap=True)
 
 
 async def _end(process: Process) -> None:

@@ -7,11 +7,11 @@ import pytest
 
 import envhub
 from envhub.app import Settings
+from envhub.contracts.access import Access, Role, Token
 from envhub.contracts.members import MemberState
 from envhub.contracts.outcome import Status
 from envhub.contracts.score import JudgeInput
 from envhub.errors import UnknownName, UsageError
-from envhub.feed.access import FeedAccess, Role, ServerTls
 from envhub.registry import environments
 from envhub.rollouts.admission import Caps
 from judges import number
@@ -141,8 +141,7 @@ async def test_a_cap_that_would_hold_nobody_back_is_refused(database: str, caps:
 
 
 def test_settings_keep_tokens_and_keys_to_themselves():
-    tls = ServerTls(b"certificate", b"secret key")
-    assert "secret" not in repr(Settings(feed_access=FeedAccess({"secret": Role.TRAINER}, tls)))
+    assert "secret" not in repr(Settings(access=Access((Token("secret", Role.TRAINER),))))
 
 
 @pytest.mark.anyio

@@ -67,7 +67,7 @@ def test_workers_end_with_the_command_and_a_resume_goes_on(
     ("options", "reason"),
     [
         (("--workers", "-1"), "workers is -1"),
-        (("--workers", "9"), "share it"),
+        (("--workers", "3", "--max-workers", "2"), "max_workers is 2 and workers is 3"),
         (("--workers", "1", "--ray", "head"), "must be HOST:PORT of the head"),
         (("--ray", "auto"), "workers is 0, and ray says where"),
         (("--workers", "1", "--worker-needs", "GPU=1"), "name it with --ray"),

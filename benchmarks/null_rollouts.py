@@ -38,9 +38,9 @@ from envhub.contracts.ids import RunId
 from envhub.contracts.rollout import EnvironmentRef, GroupRequest, RolloutRequest
 from envhub.contracts.task import Task
 from envhub.monitor.verify import verify
-from envhub.rollouts.deliveries import OwnConsumer
 from envhub.rollouts.garbage import rare_collections
 from envhub.rollouts.manager import Origin, open_manager
+from envhub.rollouts.outlet import OwnConsumer
 from envhub.rollouts.recorder import Recorder, open_recorder
 from envhub.rollouts.versions import Versions
 from envhub.store.sql_store import open_store
@@ -57,12 +57,12 @@ class Tally(OwnConsumer):
     def _count(self, event: Event) -> None:
         self.live += isinstance(event, RolloutStarted) - isinstance(event, RolloutEnded)
 
-    async def put(self, group: ClosedGroup, *, deliveries: int = 0, failed: int = 0) -> None:
+    async def put(self, group: ClosedGroup) -> None:
         self.scored += sum(outcome.reward == 1.0 for outcome in group.outcomes)
         for outcome in (one for member in group.outcomes for one in member.tree()):
             self.turns += outcome.usage.turns
             self.prompt_tokens += outcome.usage.prompt_tokens
-        await super().put(group, deliveries=deliveries, failed=failed)
+        await super().put(group)
 
 
 async def play_envhub(load: Load) -> Cost:

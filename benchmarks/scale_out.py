@@ -24,8 +24,9 @@ from benchmarks.null_parts.report import figure, machine
 from benchmarks.scale_parts.cost import Cost, cost_of
 from benchmarks.scale_parts.resume import resumed
 from benchmarks.scale_parts.runs import Where
-from benchmarks.scale_parts.simulated import manager_us
+from benchmarks.scale_parts.simulated import play as simulate
 from benchmarks.scale_parts.steps import TURNS
+from benchmarks.scale_parts.typical import store_us, typical
 from envhub.app import LOOP
 
 T = TypeVar("T")
@@ -46,12 +47,20 @@ def main() -> None:
 def simulated(rollouts: int) -> Iterator[dict[str, object]]:
     floor = 0.0
     for crew in CREWS:
-        us = apart(partial(manager_us, crew, rollouts))
+        us = apart(partial(simulate, crew, rollouts)).cpu_us
         floor = floor or us
         yield figure(f"manager_cpu_per_rollout_{crew}_workers", us, "us", floor, "<= 300", us <= 300)
         note(f"{crew} simulated workers: {us:.0f} us of the manager a rollout")
-    long = apart(partial(manager_us, CREWS[-1], rollouts // 2, LONG))
-    yield figure("manager_cpu_per_further_turn", (long - us) / (LONG - TURNS), "us", 0, "", None)
+    yield from typical_turns(rollouts // 10)
+
+
+def typical_turns(rollouts: int) -> Iterator[dict[str, object]]:
+    """What docs/scaling.md reckons with."""
+    short, long = (apart(partial(simulate, CREWS[1], rollouts, turns, typical)) for turns in (TURNS, LONG))
+    further = rollouts * (LONG - TURNS)
+    yield figure("manager_cpu_per_further_turn", (long.cpu_s - short.cpu_s) / further * 1e6, "us", 0, "", None)
+    yield figure("bytes_per_further_turn", (long.traffic.bytes - short.traffic.bytes) / further, "bytes", 0, "", None)
+    yield figure("sqlite_cpu_per_turn", apart(partial(store_us, rollouts // 10)), "us", 0, "", None)
 
 
 def costs(ray: str, rollouts: int) -> Iterator[dict[str, object]]:

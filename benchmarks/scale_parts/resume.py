@@ -15,7 +15,6 @@ from envhub.contracts.ids import RolloutId
 from envhub.monitor.verify import verify
 from envhub.rollouts.process_workers import ProcessWorkers
 
-ROOM = 2  # for those of two workers in one: who takes them over has places for them
 LATENCY_S = 4.0  # a turn: all have had one, and none is through, when the worker dies
 
 
@@ -27,9 +26,9 @@ class Resumed:
 
 
 async def resumed(where: Where, rollouts: int) -> Resumed:
-    """Of a worker with that many, beside others with as many."""
+    """Of a worker with that many, beside others with as many, and no place beyond these."""
     total = rollouts * where.workers
-    async with opened(where, LATENCY_S, ROOM * total) as run:
+    async with opened(where, LATENCY_S, total) as run:
         turns: set[RolloutId] = set()
         back: list[float] = []
         all_there = anyio.Event()

@@ -13,13 +13,14 @@ from benchmarks.scale_parts.steps import FACTORY, TURNS, group, platform
 from envhub.contracts.events import Event, RolloutEnded, RunStarted
 from envhub.contracts.ids import TRAINED, RunId
 from envhub.contracts.store import TraceStore
-from envhub.rollouts.deliveries import OwnConsumer
 from envhub.rollouts.garbage import rare_collections
 from envhub.rollouts.manager import Origin, RolloutManager, open_manager
-from envhub.rollouts.process_workers import Crew, ProcessWorkers, SharedPauses, open_process_workers
+from envhub.rollouts.outlet import OwnConsumer
+from envhub.rollouts.process_workers import ProcessWorkers, SharedPauses, open_process_workers
 from envhub.rollouts.ray_places import RayPlaces
 from envhub.rollouts.recorder import Recorder, open_recorder
-from envhub.rollouts.share import WHOLE
+from envhub.rollouts.staffing import Bounds
+from envhub.rollouts.team import Crew
 from envhub.rollouts.versions import Versions
 from envhub.rollouts.workers import LocalWorker
 from envhub.store.sql_store import open_store
@@ -83,8 +84,8 @@ async def _workers(
     stack: AsyncExitStack, where: Where, settings: bytes, recorder: Recorder
 ) -> LocalWorker | ProcessWorkers:
     if not where.workers:
-        return LocalWorker(await stack.enter_async_context(platform(settings, WHOLE, recorder)))
-    crew = Crew(where.workers, FACTORY, settings, [TRAINED])
+        return LocalWorker(await stack.enter_async_context(platform(settings, recorder)))
+    crew = Crew(Bounds(where.workers, where.workers), FACTORY, settings, [TRAINED])
     if not where.ray:
         return await stack.enter_async_context(open_process_workers(crew, recorder, SharedPauses()))
     from envhub.rollouts.ray_workers import open_ray_workers

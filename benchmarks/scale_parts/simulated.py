@@ -5,7 +5,7 @@ under the try's own id, spread over some seconds; making those is not counted. N
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
@@ -18,12 +18,15 @@ from benchmarks.scale_parts.runs import NULL, Where, opened
 from benchmarks.scale_parts.steps import TURNS, group
 from envhub.contracts.events import Event, RolloutStarted
 from envhub.contracts.ids import TRAINED
+from envhub.registry import Requirements
 from envhub.rollouts import wire
-from envhub.rollouts.deliveries import OwnConsumer
 from envhub.rollouts.garbage import rare_collections
 from envhub.rollouts.manager import Origin, open_manager
-from envhub.rollouts.process_workers import Crew, SharedPauses, open_process_workers
+from envhub.rollouts.outlet import OwnConsumer
+from envhub.rollouts.process_workers import SharedPauses, open_process_workers
 from envhub.rollouts.recorder import open_recorder
+from envhub.rollouts.staffing import Bounds
+from envhub.rollouts.team import Crew
 from envhub.rollouts.versions import Versions
 from envhub.store.memory_store import MemoryTraceStore
 from envhub.testing import virtual_time
@@ -34,11 +37,45 @@ EACH_S = 4.0  # a rollout
 LIVE = 4  # of a worker: it completes one a second
 
 
+@dataclass(slots=True)
+class Traffic:
+    """What went between the manager and all of its workers, and what it recorded."""
+
+    messages: int = 0
+    frames: int = 0
+    bytes: int = 0
+    events: int = 0
+
+    def count(self, frame: bytes, messages: int) -> None:
+        self.frames += 1
+        self.bytes += len(frame)
+        self.messages += messages
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """So many rollouts, played to their ends."""
+
+    rollouts: int
+    cpu_s: float  # of the manager alone
+    virtual_s: float
+    traffic: Traffic
+
+    @property
+    def cpu_us(self) -> float:
+        """A rollout."""
+        return self.cpu_s / self.rollouts * 1e6
+
+
 class Nowhere(MemoryTraceStore):
-    """Keeps nothing."""
+    """Keeps nothing, and counts it."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        super().__init__()
+        self._traffic = traffic
 
     async def append(self, events: Sequence[Event]) -> None:
-        return
+        self._traffic.events += len(events)
 
 
 class Uncounted:
@@ -57,10 +94,11 @@ class Uncounted:
 class ReplayingStream(ByteStream):
     """A worker process that answers."""
 
-    def __init__(self, template: Sequence[Event], gather_s: float, aside: Uncounted) -> None:
+    def __init__(self, template: Sequence[Event], gather_s: float, aside: Uncounted, traffic: Traffic) -> None:
         self._template = template
         self._gather_s = gather_s
         self._aside = aside
+        self._traffic = traffic
         self._encoder = msgspec.msgpack.Encoder()
         self._out: list[tuple[float, int, bytes]] = []  # when, in which order, what
         self._sent = 0
@@ -77,7 +115,9 @@ class ReplayingStream(ByteStream):
 
     async def send(self, item: bytes) -> None:
         with self._aside:
-            for message in wire.FROM_MANAGER.decode(item[wire.LENGTH_BYTES :]):
+            messages = wire.FROM_MANAGER.decode(item[wire.LENGTH_BYTES :])
+            self._traffic.count(item, len(messages))
+            for message in messages:
                 self._obey(message, anyio.current_time())
 
     async def send_eof(self) -> None:
@@ -89,7 +129,7 @@ class ReplayingStream(ByteStream):
     def _obey(self, message: wire.ToWorker, now: float) -> None:
         match message:
             case wire.Open():
-                self._say(now, wire.Opened({}))
+                self._say(now, wire.Opened({}, {}))
             case wire.Start(start):
                 self._play(start.event, now)
             case wire.Stop():
@@ -111,7 +151,9 @@ class ReplayingStream(ByteStream):
         while self._out and self._out[0][0] <= now:
             due.append(msgspec.Raw(heappop(self._out)[2]))
         frame = self._encoder.encode(due or [wire.Beat()])
-        return len(frame).to_bytes(wire.LENGTH_BYTES, "little") + frame
+        frame = len(frame).to_bytes(wire.LENGTH_BYTES, "little") + frame
+        self._traffic.count(frame, len(due))
+        return frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +177,15 @@ class ReplayingPosts:
     template: Sequence[Event]
     gather_s: float
     aside: Uncounted
+    traffic: Traffic
     path: list[str] = field(default_factory=list)
 
-    async def hire(self, index: int) -> ReplayingPost:
-        return ReplayingPost(ReplayingStream(self.template, self.gather_s, self.aside))
+    async def hire(self, index: int, requires: Requirements) -> ReplayingPost:
+        return ReplayingPost(ReplayingStream(self.template, self.gather_s, self.aside, self.traffic))
+
+
+def as_it_is(event: Event) -> Event:
+    return event
 
 
 async def recorded(turns: int) -> list[Event]:
@@ -151,26 +198,27 @@ async def recorded(turns: int) -> list[Event]:
         return [event for event in events if not isinstance(event, RolloutStarted)]
 
 
-def manager_us(workers: int, rollouts: int, turns: int = TURNS) -> float:
-    """CPU of the manager for a completed rollout of so many turns, microseconds, with so many workers."""
-    template = anyio.run(recorded, turns)
-    return virtual_time.run(_manager_us, workers, rollouts, template)
+def play(workers: int, rollouts: int, turns: int = TURNS, like: Callable[[Event], Event] = as_it_is) -> Played:
+    """Rollouts of so many turns, with so many workers that complete one a second each."""
+    template = [like(event) for event in anyio.run(recorded, turns)]
+    return virtual_time.run(_play, workers, rollouts, template)
 
 
-async def _manager_us(workers: int, rollouts: int, template: Sequence[Event]) -> float:
-    aside, request = Uncounted(), group()
-    posts = ReplayingPosts(template, max(SHORTEST_S, workers / CALLS_PER_S), aside)
+async def _play(workers: int, rollouts: int, template: Sequence[Event]) -> Played:
+    aside, request, traffic = Uncounted(), group(), Traffic()
+    posts = ReplayingPosts(template, max(SHORTEST_S, workers / CALLS_PER_S), aside, traffic)
     pace_s = request.k / (workers * LIVE / EACH_S)
     async with AsyncExitStack() as stack:
-        recorder = await stack.enter_async_context(open_recorder(Nowhere()))
-        crew = Crew(workers, "", b"", [TRAINED])
+        recorder = await stack.enter_async_context(open_recorder(Nowhere(traffic)))
+        crew = Crew(Bounds(workers, workers), "", b"", [TRAINED])
         doing = await stack.enter_async_context(open_process_workers(crew, recorder, SharedPauses(), posts))
         stack.enter_context(rare_collections())
-        began, apart = time.process_time(), aside.seconds
+        began, apart, at = time.process_time(), aside.seconds, anyio.current_time()
         async with open_manager(
             Origin(NULL, 0), doing, recorder, OwnConsumer(recorder), Versions(), max_groups=rollouts
         ) as manager:
             for _ in range(rollouts // request.k):
                 await manager.start(request)
                 await anyio.sleep(pace_s)
-        return (time.process_time() - began - (aside.seconds - apart)) / rollouts * 1e6
+        cpu_s = time.process_time() - began - (aside.seconds - apart)
+        return Played(rollouts, cpu_s, anyio.current_time() - at, traffic)

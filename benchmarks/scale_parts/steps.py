@@ -13,7 +13,6 @@ from envhub.contracts.task import Task
 from envhub.registry import environment
 from envhub.rollouts.platform import Platform
 from envhub.rollouts.recorder import Recording
-from envhub.rollouts.share import Share
 
 TURNS = 4
 STEPS = "bench/steps-v0"
@@ -44,7 +43,7 @@ def group(turns: int = TURNS) -> GroupRequest:
 
 
 @asynccontextmanager
-async def platform(settings: bytes, share: Share, recorder: Recording) -> AsyncIterator[Platform]:
+async def platform(settings: bytes, recorder: Recording) -> AsyncIterator[Platform]:
     """`settings`: seconds a turn, and how many rollouts may act at once."""
     latency_s, limit = settings.decode().split()
-    yield null_platform(Load(0, float(latency_s), 0.0), recorder, share.quota(int(limit)))
+    yield null_platform(Load(0, float(latency_s), 0.0), recorder, int(limit))

@@ -10,6 +10,10 @@ EnvhubError
 │   ├── SandboxFault
 │   │   └── LeaseUnavailable             a lease that could never be granted, or not before its deadline
 │   └── JudgeFault                       no valid score
+├── AccessRefused                        a server does not do what a caller asks
+│   ├── UnknownCaller                    without a token of this run's
+│   ├── WrongRole                        with a token that does not open this
+│   └── RateExceeded                     sooner than its rate allows
 ├── LeaseLost                            a delivery's lease expired or belongs to somebody else
 ├── UpdateFailed                         new weights are not live; generation goes on as before
 ├── WorkersLost                          worker processes die faster than they do anything
@@ -19,8 +23,10 @@ EnvhubError
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from enum import StrEnum
+
+MANY = 20  # names: more are not listed where something else shows them
 
 
 class Boundary(StrEnum):
@@ -50,11 +56,20 @@ class UnknownName(UsageError, LookupError):
 
     @classmethod
     def of(cls, kind: str, name: str, known: Iterable[str], hint: str = "") -> "UnknownName":
-        """An error that offers the nearest names, or all of them where none is near."""
+        """An error that offers the nearest names, or all where none is near; the command `hint` shows them as well."""
         names = sorted(known)
-        near = get_close_matches(name, names, n=3, cutoff=0.5)
+        near = _nearest(name, names)
         offer = f"did you mean {' or '.join(near)}?" if near else f"registered: {', '.join(names) or 'none'}"
-        return cls(f"no {kind} '{name}'; {offer}{f' (see `{hint}`)' if hint else ''}")
+        if hint:
+            offer = f"see `{hint}`" if not near and len(names) > MANY else f"{offer} (see `{hint}`)"
+        return cls(f"no {kind} '{name}'; {offer}")
+
+
+def _nearest(name: str, names: Iterable[str]) -> list[str]:
+    """What may have been meant: the name most like it, and those that are nearly as much so."""
+    alike = {known: SequenceMatcher(None, known, name).ratio() for known in names}
+    least = max(0.5, max(alike.values(), default=0.0) - 0.1)
+    return sorted((known for known in alike if alike[known] >= least), key=lambda known: -alike[known])[:3]
 
 
 class Truncated(EnvhubError):
@@ -101,6 +116,30 @@ class LeaseUnavailable(SandboxFault):
 
 class JudgeFault(Fault):
     default_boundary = Boundary.JUDGE
+
+
+class AccessRefused(EnvhubError):
+    """A server of a run does not do what it was asked, because of who asked, or how often."""
+
+
+class UnknownCaller(AccessRefused):
+    """No token, or none that the server knows."""
+
+
+class WrongRole(AccessRefused):
+    """The token's role does not open this."""
+
+
+class RateExceeded(AccessRefused):
+    """Too often; `retry_after_s` later it would be done."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message, retry_after_s)
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.message}; try again in {self.retry_after_s:.1f} s"
 
 
 class LeaseLost(EnvhubError):

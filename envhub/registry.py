@@ -25,6 +25,7 @@ T = TypeVar("T")
 Tasks: TypeAlias = Sequence[Task] | Callable[[], Iterable[Task]]
 EnvironmentFactory: TypeAlias = Callable[..., Environment]
 F = TypeVar("F", bound=EnvironmentFactory)
+Requirements: TypeAlias = tuple[str, ...]  # packages, as pip names them, sorted
 
 ID_RULE = re.compile(r"(?:[\w.-]+/)?[\w.-]+-v\d+")  # Gymnasium's [namespace/]name-vN
 
@@ -97,6 +98,7 @@ class EnvironmentSpec:
     resume: Resume = Resume.RESTART
     group_judge: GroupJudge | None = None  # of groups that name none
     context: str = "none"  # strategy of rollouts that name none
+    requires: Requirements = ()  # packages that it needs beside envhub's own
 
     def load_tasks(self) -> tuple[Task, ...]:
         """All tasks, in order.
@@ -156,6 +158,7 @@ def environment(
     resume: Resume | str | None = None,
     group_judge: GroupJudge | None = None,
     context: str = "none",
+    requires: Sequence[str] = (),
 ) -> Callable[[F], F]:
     """Registers a class or function that makes an Environment, under [namespace/]name-vN, and returns it unchanged.
 
@@ -165,6 +168,9 @@ def environment(
     `group_judge` scores the members of a group against each other, once each has its own score.
 
     `context` names what agents do where a conversation grows as long as the model's context, unless a run says it.
+
+    `requires` names packages, as pip does, that it needs beside what envhub needs itself: its rollouts are then in
+    worker processes that have them. The module that registers it is imported without them.
 
     Raises:
         UsageError: the id breaks the rule or is taken, a limit is below 1, there is no such way to resume, or no such
@@ -179,6 +185,9 @@ def environment(
 
     if group_judge is not None and not is_group_judge(group_judge):
         raise UsageError(f"group_judge of environment '{id}' is {group_judge!r}, which has no score_group(inputs, ctx)")
+
+    if isinstance(requires, str):
+        raise UsageError(f"requires of environment '{id}' is '{requires}'; it must be a list, like ['{requires}']")
 
     how = _resume(id, resume) if resume else Resume.RESTART if needs_sandbox else Resume.RERUN_TOOLS
 
@@ -197,6 +206,7 @@ def environment(
                 how,
                 group_judge,
                 context,
+                tuple(sorted(requires)),
             ),
         )
         return factory

@@ -1,9 +1,10 @@
 """What every test shares."""
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("envhub", deadline=None)  # a test is never timed: the machine may be busy
+# A test is never timed: the machine may be busy.
+settings.register_profile("envhub", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("envhub")
 
 

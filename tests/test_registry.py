@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from envhub.errors import UsageError
+from envhub.errors import UnknownName, UsageError
 from envhub.registry import Registry, environment
 
 
@@ -54,3 +54,16 @@ def test_a_plug_in_whose_package_is_absent_is_told_with_the_way_out(monkeypatch)
 def test_cap_below_one_is_refused_when_the_environment_is_registered(max_live):
     with pytest.raises(UsageError, match=rf"max_live of environment 'test/none-v0' is {max_live}; it must be at least"):
         environment("test/none-v0", tasks=[], max_live=max_live)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "offer"),
+    [
+        ("demo/sum-v0", ["demo/sums-v0", "demo/products-v0"], "did you mean demo/sums-v0? (see `list`)"),
+        ("jugde", ["judge", "judges"], "did you mean judge or judges? (see `list`)"),
+        ("zzz", ["b", "a"], "registered: a, b (see `list`)"),
+        ("zzz", [f"name{number}" for number in range(50)], "see `list`"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_what_may_have_been_meant(name: str, known: list[str], offer: str) -> None:
+    assert str(UnknownName.of("thing", name, known, "list")) == f"no thing '{name}'; {offer}"

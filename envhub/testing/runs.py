@@ -21,9 +21,10 @@ from envhub.engines.scripted import Script, ScriptedEngine
 from envhub.environments.pool import EnvironmentPool
 from envhub.registry import environments
 from envhub.rollouts.admission import NO_CAPS, Caps, Slots
-from envhub.rollouts.deliveries import DeliveryQueue, Outlet, OwnConsumer, open_deliveries
+from envhub.rollouts.deliveries import DeliveryQueue, open_deliveries
 from envhub.rollouts.iteration import Iteration
 from envhub.rollouts.manager import Origin, RolloutManager, open_manager
+from envhub.rollouts.outlet import Outlet, OwnConsumer
 from envhub.rollouts.pause import Pauses
 from envhub.rollouts.platform import GRACE_S, Endpoints, Platform, ServedPolicy
 from envhub.rollouts.recorder import Recorder, open_recorder
@@ -166,8 +167,8 @@ def _iteration(tokens: int | None, staleness: Staleness | None, pauses: Pauses) 
 
 async def _go_on(manager: RolloutManager, rest: Leftover) -> None:
     """Goes on with what an earlier process left."""
-    for closed, deliveries, failed in rest.undelivered:
-        await manager.hand_on(closed, deliveries=deliveries, failed=failed)
+    for stored in rest.undelivered:
+        await manager.hand_on_stored(stored)
     for group in rest.running:
         await manager.go_on(group)
 

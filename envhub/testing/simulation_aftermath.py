@@ -18,7 +18,7 @@ from envhub.contracts.members import MemberCounts
 from envhub.contracts.rollout import Limits
 from envhub.contracts.sandbox_pool import PoolStats
 from envhub.contracts.usage import Usage
-from envhub.monitor.verify import Finding
+from envhub.monitor.run_check import Finding
 from envhub.testing.scenario import Scenario
 from envhub.testing.simulation_environments import LOST
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from struct import pack
 
+import msgspec
 import pytest
 
 from envhub.contracts.environment import Resume
@@ -18,7 +19,7 @@ from envhub.environments import ToolEnvironment
 from envhub.monitor.verify import verify
 from envhub.registry import environment, environments
 from envhub.rollouts import wire
-from envhub.store.images import images_of
+from envhub.store.files import filed_in
 from envhub.store.memory_store import MemoryTraceStore
 from envhub.store.sql_store import open_store
 from envhub.testing.cut_store import CutStore
@@ -99,7 +100,7 @@ async def test_the_last_screenshots_and_the_tasks_picture_are_seen_and_stored_on
     rows = outcome.trajectory.rows
     assert [[shown.image.width for shown in row.images] for row in rows] == eyes.saw[3:]
     assert all(row.ids[shown.start : shown.end].tolist() == [258] for row in rows for shown in row.images)
-    assert await store.image(Image.of(png(3)).sha256) == png(3)
+    assert await store.file(Image.of(png(3)).sha256) == png(3)
     assert (await verify(store, RunId("test"))).ok
     await store.close()
     payload = (tmp_path / "traces.db").read_bytes()
@@ -119,7 +120,7 @@ async def test_a_rollout_goes_on_in_another_process_with_the_pictures_it_had(res
     async with open_scripted_run(eyes := Eyes(), store=store, resume=True) as run:
         await run.manager.finish()
     assert eyes.saw[0] == [100, 1, 2]  # the first two calls are in the records
-    shown = [image async for event in store.events(RunId("test"), files=True) for image in images_of(event)]
+    shown = [image async for event in store.events(RunId("test"), files=True) for image in filed_in(event)]
     assert all(image.data for image in shown)
     assert (await verify(store)).ok
 
@@ -129,7 +130,8 @@ async def test_a_workers_events_carry_the_files_once_to_the_process_that_stores_
         await run.play(request("test/screen-v0"))
         events = [event async for event in run.store.events(RunId("test"), files=True)]
     for event in events:
-        sent = wire.Recorded.of(event)
-        assert [image.data for image in images_of(sent.event)] == [image.data for image in images_of(event)]
+        (sent,) = wire.FROM_WORKER.decode(msgspec.msgpack.encode([wire.Recorded.of(event)]))
+        assert isinstance(sent, wire.Recorded)
+        assert [image.data for image in filed_in(sent.event)] == [image.data for image in filed_in(event)]
         assert not any(file in sent.payload for file in sent.files.values())
     assert any(wire.Recorded.of(event).files for event in events)

@@ -42,7 +42,7 @@ ENTRY_POINTS = {
 }
 EXAMPLES = [example.read_text() for example in (ROOT / "docs" / "examples").glob("*.py")]
 FILES = (".db", ".toml", ".jsonl")
-TIMEOUT_S = 60
+TIMEOUT_S = 280  # below pytest's own
 
 
 def of(*runs: str | None, language: str) -> pytest.MarkDecorator:

@@ -92,7 +92,9 @@ def branching(writer: Writer) -> None:
         parent=first.index, fork=Fork.EDITED,
     )  # fmt: skip
     assert more.index < compact.index < edited.index
-    score = Score(0.72, {"tests": 1.0, "style": -0.1, "length": -0.18}, "tests pass; the diff is larger than needed")
+    parts = {"tests": 1.0, "style": -0.1, "length": -0.18}
+    earned = {first.index: -0.05, second.index: 0.6}
+    score = Score(0.72, parts, "tests pass; the diff is larger than needed", turn_rewards=earned)
     writer.end(score=score, response="All tests pass.", judged_s=4.0)
 
 

@@ -23,13 +23,13 @@ async def test_an_environment_that_no_module_brings_ends_the_run_with_the_way_ou
 ):
     monkeypatch.setattr(environments, "_known", dict(environments._known))
 
-    @envhub.environment("test/nowhere-v0", tasks=[envhub.Task.ask("What is 1 + 1?", 2)])
+    @envhub.environment("test/of-no-module-v0", tasks=[envhub.Task.ask("What is 1 + 1?", 2)])
     def nowhere() -> envhub.Environment:
         return envhub.SingleTurn(lambda input: 1.0)
 
     settings = Settings(str(tmp_path / "run.db"), engine="scripted", workers=1)
     with pytest.raises(UsageError, match=r"in Settings\.modules"):
-        await play(Job(("test/nowhere-v0",)), settings)
+        await play(Job(("test/of-no-module-v0",)), settings)
 
 
 async def test_what_cannot_be_opened_in_a_worker_leaves_no_run(tmp_path: Path):

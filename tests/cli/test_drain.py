@@ -42,7 +42,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_what_runs_may_finish_and_the_next_start_goes_on(tmp_path: Path, program: Command):
-    with started(tmp_path, *SERVE, *PORTS, "test/slow-v0", "-n", "4", "--drain", "60") as running:
+    with started(tmp_path, *SERVE, *PORTS, "test/held-v0", "-n", "4", "--drain", "3600") as running:
         urls = addresses(running)
         wait_for(tmp_path / "envhub.db", "mine", all_run)
         for server in ("dashboard", "gateway"):
@@ -51,6 +51,7 @@ def test_what_runs_may_finish_and_the_next_start_goes_on(tmp_path: Path, program
         until(lambda: health(urls["dashboard"], "/readyz")[0] == 503)
         assert health(urls["gateway"], "/readyz") == (503, "the run is draining")
         assert health(urls["dashboard"], "/healthz") == health(urls["gateway"], "/healthz") == (200, "ok")
+        (tmp_path / "go").touch()
         answer = running.end()
     assert answer.code == 0
     left = members(tmp_path / "envhub.db", "mine")
@@ -70,8 +71,7 @@ def test_what_runs_may_finish_and_the_next_start_goes_on(tmp_path: Path, program
 
 
 def test_a_second_signal_ends_the_drain(tmp_path: Path):
-    endless = ("test/endless-v0", "--max-turns", "1000000", "--drain", "3600")
-    with started(tmp_path, *SERVE, *PORTS, *endless) as running:
+    with started(tmp_path, *SERVE, *PORTS, "test/held-v0", "--drain", "3600") as running:
         addresses(running)
         wait_for(tmp_path / "envhub.db", "mine", all_run)
         assert running.process.stderr
@@ -98,13 +98,13 @@ def test_what_runs_on_ray_may_finish_however_long_it_takes(tmp_path: Path):
     assert members(tmp_path / "envhub.db", "mine").of(MemberState.SCORED) == 4
 
 
-@pytest.mark.parametrize("more", [("--keep-calls",), ("--cap", "test/slow-v0=2", "--cap", "test/endless-v0=3")])
+@pytest.mark.parametrize("more", [("--keep-calls",), ("--cap", "test/slow-v0=2", "--cap", "test/held-v0=3")])
 def test_the_command_that_goes_on_says_all_again_but_the_job(tmp_path: Path, more: tuple[str, ...]):
-    with started(tmp_path, *SERVE, *PORTS, "test/slow-v0", "--max-turns", "3", *more) as running:
+    with started(tmp_path, *SERVE, *PORTS, "test/held-v0", "--max-turns", "3", *more) as running:
         addresses(running)
         wait_for(tmp_path / "envhub.db", "mine", all_run)
         answer = running.interrupt()
     said = shlex.split(answer.out.partition("next:\n")[2].splitlines()[0].split("  ")[1])[1:]
     assert said[:3] == ["serve", "--run-id", "mine"]
     assert {"--load", WORLDS, "--engine", *PORTS, *more} <= set(said)
-    assert not {"test/slow-v0", "--max-turns", "-k", "--k"} & set(said)
+    assert not {"test/held-v0", "--max-turns", "-k", "--k"} & set(said)

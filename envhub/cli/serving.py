@@ -83,8 +83,10 @@ async def _serve(repeated: Repeated, job: Job | None, addresses: Addresses, drai
             _announce(services)
             await services.run.play()
             await anyio.sleep_forever()
-    if settings.run_id:
+    if settings.run_id and await has_run(settings.database, RunId(settings.run_id)):
         await _show_end(replace(repeated, settings=settings))
+    else:
+        note("nothing was started")
 
 
 def _announce(services: Services) -> None:

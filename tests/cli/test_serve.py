@@ -8,7 +8,7 @@ import pytest
 
 from envhub.contracts.members import MemberState
 from envhub.feed.client import FeedClient
-from tests.cli.command import Command, Program, members, started
+from tests.cli.command import WORLDS, Command, Program, members, started
 
 SERVE = ("serve", "--engine", "scripted", "--dashboard-port", "0", "--gateway-port", "0", "--feed-port", "0")
 QUICK_S = 60.0  # no hang, on a machine however slow
@@ -34,6 +34,15 @@ def play(gateway: httpx.Client, session: dict) -> dict:
     answer = {"answer": said["choices"][0]["message"]["content"]}
     finish = gateway.post(f"/envhub/v1/sessions/{session['rollout_id']}/finish", json=answer, headers=headers)
     return finish.raise_for_status().json()
+
+
+def test_what_is_interrupted_before_it_began_says_so(tmp_path: Path):
+    serve = ("serve", "test/slow-v0", "--load", WORLDS, "--engine", "sluggish", "--run-id", "mine")
+    with started(tmp_path, *serve) as running:
+        assert running.process.stderr is not None
+        assert running.process.stderr.readline() == "loading\n"
+        answer = running.interrupt()
+    assert answer.err.endswith("nothing was started\n")
 
 
 def test_dashboard_gateway_and_feed_serve_one_run(tmp_path: Path, program: Command):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import anyio
 
 import envhub
-from envhub import Action, EnvironmentRef, JudgeInput, Observation, StepResult, Task
+from envhub import Action, EnvironmentRef, JudgeInput, Message, Observation, StepResult, Task
 from envhub.contracts.engine import EngineOptions, Model
 from envhub.contracts.ids import EnvironmentId
 from envhub.engines import scripted
@@ -38,6 +38,16 @@ class Family(envhub.Environment):
         child = replace(self.ctx.request, environment=EnvironmentRef(EnvironmentId("test/fastidious-v0")))
         await self.ctx.rollouts([child, child])
         return StepResult(reward=1.0, terminated=True)
+
+
+class Endless(envhub.Environment):
+    """Goes on as long as anybody acts."""
+
+    async def reset(self, task: Task, *, seed: int, ctx: envhub.Context) -> Observation:
+        return Observation(task.prompt)
+
+    async def step(self, action: Action) -> StepResult:
+        return StepResult(Observation((Message.user("go on"),)))
 
 
 class Held(envhub.Environment):
@@ -73,6 +83,7 @@ def undecided(input: JudgeInput) -> float:
 engines.register("sluggish", sluggish)
 envhub.environment("test/slow-v0", tasks=SUMS)(Slow)
 envhub.environment("test/family-v0", tasks=SUMS)(Family)
+envhub.environment("test/endless-v0", tasks=SUMS)(Endless)
 envhub.environment("test/held-v0", tasks=[Task.ask("Wait."), Task.ask("Wait again.")])(Held)
 
 
